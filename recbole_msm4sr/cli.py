@@ -1,0 +1,96 @@
+"""Command lines: ``run_recbole.py`` and the console script ``msm4sr``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_msm4sr import __version__
+from recbole_msm4sr.errors import UserError
+
+USAGE = """\
+usage: msm4sr [run] --model=MODEL --dataset=DATASET [--config_files=a.yaml b.yaml] [--resume] [--key=value ...]
+       msm4sr features import|info|check ...     (msm4sr features --help)
+
+MODEL is MSM4SR, MSM4SRPretrain, SASRecM, or any model of RecBole. Settings and their values: properties/.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if argv and argv[0] == "features":
+            from recbole_msm4sr import features_cli
+
+            return features_cli.main(argv[1:])
+        if argv and argv[0] == "run":
+            argv = argv[1:]
+        return _run(argv)
+    except UserError as error:
+        print(f"msm4sr: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(__version__)
+        return 0
+    model, dataset, config_files, settings = parse_arguments(argv)
+    from recbole_msm4sr.training.recipe import run
+
+    run(model, dataset, config_files, settings)
+    return 0
+
+
+def parse_arguments(argv: Sequence[str]) -> tuple[str, str, list[str], dict[str, Any]]:
+    """Parse RecBole's conventions; values are YAML scalars and never evaluated.
+
+    Args:
+        argv: ``--model=M --dataset=D [--config_files=a.yaml b.yaml] [--resume] [--key=value ...]``. Model, dataset and
+            config_files also take their value as the next word, and ``-m``, ``-d`` stand for the first two.
+
+    Returns:
+        Model, dataset, configuration files and settings.
+
+    Raises:
+        UserError: a word that is no setting, a setting given twice, or no model or dataset.
+    """
+    from recbole_msm4sr.config import parse_scalar
+
+    named: dict[str, str] = {}
+    config_files: list[str] = []
+    settings: dict[str, Any] = {}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        key, equals, value = word.lstrip("-").partition("=")
+        key = {"m": "model", "d": "dataset"}.get(key, key)
+        if not word.startswith("-") or not key:
+            raise UserError(f"cannot read the argument {word!r}: settings are written --key=value")
+        if not equals and key == "resume":
+            value = "true"
+        elif not equals and key in ("model", "dataset", "config_files") and words and not words[0].startswith("-"):
+            value = words.pop(0)
+        elif not equals:
+            raise UserError(f"the argument {word!r} has no value: settings are written --key=value")
+        if key == "config_files":
+            config_files += value.split()
+            while words and not words[0].startswith("-"):
+                config_files.append(words.pop(0))
+        elif key in named or key in settings:
+            raise UserError(f"{key} is given twice")
+        elif key in ("model", "dataset"):
+            named[key] = value
+        else:
+            settings[key] = parse_scalar(value)
+    for key in ("model", "dataset"):
+        if not named.get(key):
+            raise UserError(f"no {key} given: add --{key}=...")
+    return named["model"], named["dataset"], config_files, settings

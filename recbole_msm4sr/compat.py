@@ -1,0 +1,122 @@
+"""Every work-around for RecBole 1.2.1, one function each. ``apply`` installs them; it may be called again.
+
+They let RecBole run on torch >= 2.6, numpy 2, pandas 3 and SciPy >= 1.13 without changing its results.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from recbole.data.dataset import Dataset
+from recbole.utils import FeatureSource, FeatureType
+from scipy import sparse
+
+
+def apply() -> None:
+    """Install every work-around."""
+    restore_numpy_aliases()
+    restore_dok_update()
+    Dataset._load_feat = load_feat
+    Dataset._fill_nan = fill_nan
+    silence_grad_scaler()
+
+
+def restore_numpy_aliases() -> None:
+    """numpy 2 dropped names that ``recbole.config.Config.compatibility_settings`` reads (RecBole pull request #2203)."""
+    for name, value in (("float_", np.float64), ("complex_", np.complex128), ("unicode_", np.str_)):
+        if not hasattr(np, name):
+            setattr(np, name, value)
+
+
+def restore_dok_update() -> None:
+    """SciPy 1.13 dropped ``dok_matrix._update``, with which RecBole's graph models fill their adjacency matrix.
+
+    RecBole issue #2034 (LightGCN, NGCF, SpectralCF, ...).
+    """
+    if not hasattr(sparse.dok_matrix, "_update"):
+
+        def _update(self: sparse.dok_matrix, entries: dict[tuple[int, int], float]) -> None:
+            self._dict.update(entries)
+
+        sparse.dok_matrix._update = _update
+
+
+def load_feat(self: Dataset, filepath: str, source: Any) -> pd.DataFrame | None:
+    """``Dataset._load_feat`` without its chained ``fillna(inplace=True)``, a no-op in pandas 3.
+
+    The same frame, read by pandas' C parser instead of its Python one.
+    """
+    load_col, unload_col = self._get_load_and_unload_col(source)
+    if load_col == set():
+        return None
+    separator, encoding = self.config["field_separator"], self.config["encoding"]
+    with open(filepath, encoding=encoding) as file:
+        header = file.readline().rstrip("\n").split(separator)
+    types: dict[str, FeatureType] = {}
+    for column in header:
+        field, _, kind = column.partition(":")
+        if kind not in {member.value for member in FeatureType}:
+            raise ValueError(f"Type {kind} from field {field} is not supported.")
+        if (load_col is None or field in load_col) and field not in (unload_col or ()):
+            types[field] = FeatureType(kind)
+    if not types:
+        self.logger.warning(f"No columns has been loaded from [{source}]")
+        return None
+    if isinstance(source, FeatureSource) or source != "link":
+        for field, kind in types.items():
+            self.field2source[field], self.field2type[field] = source, kind
+            if kind in (FeatureType.TOKEN, FeatureType.FLOAT):
+                self.field2seqlen[field] = 1
+            if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
+                self.field2bucketnum[field] = 2
+    frame = pd.read_csv(
+        filepath,
+        delimiter=separator,
+        usecols=[f"{field}:{kind.value}" for field, kind in types.items()],
+        dtype={f"{f}:{kind.value}": np.float64 if kind == FeatureType.FLOAT else object for f, kind in types.items()},
+        encoding=encoding,
+        engine="c" if len(separator) == 1 else "python",
+        float_precision="round_trip" if len(separator) == 1 else None,
+    )
+    frame.columns = list(types)
+    for field, kind in types.items():
+        if kind in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ):
+            frame[field] = _read_sequences(self, field, frame[field], kind)
+    return frame
+
+
+def _read_sequences(self: Dataset, field: str, column: pd.Series, kind: FeatureType) -> pd.Series:
+    """Split a sequence column into arrays, cut to ``seq_len``, and note their longest length."""
+    rows = [list(filter(None, text.split(self.config["seq_separator"]))) for text in column.fillna("")]
+    limit = (self.config["seq_len"] or {}).get(field)
+    longest = max(map(len, rows), default=0)
+    self.field2seqlen[field] = longest if limit is None else min(limit, longest)
+    arrays = [
+        np.array(row[:limit] if kind == FeatureType.TOKEN_SEQ else [float(x) for x in row[:limit]]) for row in rows
+    ]
+    return pd.Series(arrays, index=column.index, dtype=object)
+
+
+def fill_nan(self: Dataset) -> None:
+    """``Dataset._fill_nan`` without its chained ``fillna(inplace=True)``, a no-op in pandas 3."""
+    for feat_name in self.feat_name_list:
+        feat = getattr(self, feat_name)
+        for field in feat:
+            kind = self.field2type[field]
+            if kind == FeatureType.TOKEN:
+                feat[field] = feat[field].fillna(0)
+            elif kind == FeatureType.FLOAT:
+                feat[field] = feat[field].fillna(feat[field].mean())
+            else:
+                dtype = np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64
+                empty = np.array([], dtype=dtype)
+                feat[field] = pd.Series([empty if isinstance(x, float) else x for x in feat[field]], dtype=object)
+
+
+def silence_grad_scaler() -> None:
+    """RecBole builds a ``torch.cuda.amp.GradScaler`` every epoch, which torch >= 2.4 calls deprecated each time."""
+    warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.GradScaler.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*torch.cuda.amp.GradScaler is enabled, but CUDA is not available.*")

@@ -1,0 +1,200 @@
+"""RecBole's Config with this package's models and properties, and with errors where RecBole shrugs."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import recbole
+import torch
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import ModelType
+
+from recbole_msm4sr import compat, registry, settings
+from recbole_msm4sr.errors import UserError
+
+_HERE = Path(__file__).resolve().parent
+#: properties/ lies in the package when installed from a wheel, beside it in a checkout.
+PROPERTIES = _HERE / "properties" if (_HERE / "properties").is_dir() else _HERE.parent / "properties"
+_RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
+
+#: Keys that RecBole reads but has no default for.
+_KEYS_WITHOUT_DEFAULT = frozenset({"model", "dataset", "config_files", "device", "reg_weight", "eval_neg_sample_args"})
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads 1e-3 as a number and None as nothing, as RecBole users write them."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^None$"), ["N"])
+
+
+def parse_scalar(text: str) -> Any:
+    """Read a command line value as YAML; text that is no YAML (such as ``[5,inf)``) stays text. Nothing is evaluated."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return text
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a YAML file of settings.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.load(file, Loader=_Loader)
+    except OSError as error:
+        raise UserError(f"cannot read the configuration file {path}: {error.strerror or error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"the configuration file {path} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"the configuration file {path} must hold `key: value` lines")
+    return content
+
+
+class Config(RecBoleConfig):
+    """Settings of one model on one data set.
+
+    Later sources win: RecBole's properties, ours (overall, model, dataset), ``config_file_list``, ``config_dict``.
+    ``sys.argv`` is never read; command lines are parsed by ``recbole_msm4sr.cli``.
+
+    Args:
+        model: a name that ``registry.find`` knows.
+        dataset: name of the data set.
+        config_file_list: YAML files; keys of other models are allowed in them, so that models can share a file.
+        config_dict: settings; every key must be one that the model reads.
+        drop_unread: leave keys out that the model does not read, instead of refusing them. For a stage of a recipe,
+            which is handed the settings of the whole.
+
+    Raises:
+        UserError: unknown model, key or file, or a value that is out of range.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        dataset: str,
+        config_file_list: Sequence[str] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        *,
+        drop_unread: bool = False,
+    ) -> None:
+        compat.apply()
+        self.spec = registry.find(model)
+        self._drop_unread = drop_unread
+        try:
+            super().__init__(self.spec.model_class, dataset, list(config_file_list or []), dict(config_dict or {}))
+        except UserError:
+            raise
+        except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
+            raise UserError(f"configuration of {self.spec.name}: {' '.join(str(error).split())}") from error
+
+    # -- RecBole's construction steps, in its order ----------------------------------------------------------------
+    def _load_config_files(self, file_list: Iterable[str] | None) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for path in file_list or []:
+            merged.update(read_yaml(path))
+        return merged
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        return config_dict  # RecBole evaluates strings here
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return {}
+
+    def _load_internal_config_dict(self, model: str, model_class: Any, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        self.internal_config_dict.update(read_yaml(PROPERTIES / "overall.yaml"))
+        for name in self.spec.properties:
+            self.internal_config_dict.update(read_yaml(PROPERTIES / "model" / f"{name}.yaml"))
+        read = self._keys_read()
+        own = PROPERTIES / "dataset" / f"{dataset}.yaml"
+        if own.is_file():
+            self.internal_config_dict.update({key: value for key, value in read_yaml(own).items() if key in read})
+        self._check_keys(read)
+
+    def _set_default_parameters(self) -> None:
+        final = self.final_config_dict
+        for key, own_key in self.spec.stage_keys.items():
+            final[key] = final[own_key]
+        if final.get("pretrain_modalities") and self.spec.name == "MSM4SRPretrain":
+            final["modalities"] = final["pretrain_modalities"]
+        settings.check(final, is_ours=self.spec.is_ours)
+        is_sequential = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        if (
+            is_sequential
+            and final.get("loss_type") == "CE"
+            and "train_neg_sample_args" not in self.external_config_dict
+        ):
+            final["train_neg_sample_args"] = None  # cross entropy ranks all items; RecBole asks its users to say so
+        if "load_col" not in self.external_config_dict:
+            final["load_col"] = self._columns_to_load()
+        root = Path(final["data_path"])
+        super()._set_default_parameters()
+        folder = root / self.dataset
+        if (folder / f"{self.dataset}.inter").is_file() or not Path(final["data_path"]).is_dir():
+            final["data_path"] = str(folder)  # RecBole always takes ml-100k from its own package
+        if final["feature_path"] is None:
+            final["feature_path"] = str(folder / "features")
+
+    def _init_device(self) -> None:
+        super()._init_device()
+        if not self.final_config_dict["use_gpu"]:
+            self.final_config_dict["device"] = torch.device("cpu")
+
+    # -- keys ------------------------------------------------------------------------------------------------------
+    def _keys_read(self) -> set[str]:
+        """Keys that this model, or RecBole's general machinery, reads."""
+        arguments = {key for keys in self.parameters.values() for key in keys}
+        return set(self.internal_config_dict) | arguments | _KEYS_WITHOUT_DEFAULT
+
+    def _check_keys(self, read: set[str]) -> None:
+        if self._drop_unread:
+            for given in (self.file_config_dict, self.variable_config_dict):
+                for key in set(given) - read:
+                    del given[key]
+            self._merge_external_config_dict()
+            return
+        for key in self.variable_config_dict:
+            own = self.spec.stage_keys.get(key)
+            if own:
+                raise UserError(f"{self.spec.name} reads {own}, not {key}: set {own}")
+        unread = [key for key in self.variable_config_dict if key not in read]
+        elsewhere = _keys_of_any_model()
+        unread += [key for key in self.file_config_dict if key not in read and key not in elsewhere]
+        if unread:
+            key = unread[0]
+            near = difflib.get_close_matches(str(key), sorted(read), n=1, cutoff=0.75)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            if key in elsewhere and not near:
+                hint = f": other models read it, {self.spec.name} does not"
+            raise UserError(f"unknown setting {key!r} for {self.spec.name}{hint}")
+
+    def _columns_to_load(self) -> dict[str, list[str]]:
+        """The columns to read, with the item attributes that models such as S3Rec or FDSA ask for."""
+        final = self.final_config_dict
+        columns = dict(final["load_col"])
+        attributes = [final.get("item_attribute"), *(final.get("selected_features") or [])]
+        wanted = [name for name in attributes if name]
+        if wanted and "item" not in columns:
+            columns["item"] = [final["ITEM_ID_FIELD"], *wanted]
+        return columns
+
+
+def _keys_of_any_model() -> set[str]:
+    """Every key in RecBole's and our properties."""
+    files = [*_RECBOLE_PROPERTIES.glob("model/*.yaml"), *PROPERTIES.glob("model/*.yaml")]
+    return {key for path in files for key in read_yaml(path)}

@@ -1,0 +1,99 @@
+"""Packed training batches (docs/packed-training.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_msm4sr.data import sequences
+from recbole_msm4sr.data.dataset import SequenceInteraction, VectorisedSequentialDataset
+from recbole_msm4sr.errors import UserError
+
+
+class PackedDataLoader:
+    """Batches of windows in which every next item is a target.
+
+    A batch is an ``Interaction`` of the item list field (int64 ``[U, L]``, left-aligned, 0 where padded), ``target``
+    (int64 ``[U, L]``, 0 where there is nothing to predict) and the length field (int64 ``[U]``). L is the longest row
+    present. Every pair of the training part occurs once an epoch; the order follows from the seed and the epoch
+    alone.
+
+    Args:
+        config: reads train_mode, window_stride, train_batch_size, shuffle_buffer, seed.
+        dataset: the training part of the split.
+    """
+
+    def __init__(self, config: Any, dataset: VectorisedSequentialDataset) -> None:
+        self.config, self.dataset = config, dataset
+        self.batch_pairs = config["train_batch_size"]
+        self.buffer_batches = config["shuffle_buffer"]
+        self.seed = config["seed"]
+        self.epoch = 0
+        rows: SequenceInteraction = dataset.inter_feat
+        if len(rows) == 0:
+            raise UserError("the training part is empty: every user needs at least two interactions")
+        self.items = rows.flat[dataset.iid_field].numpy()
+        self.fields = (
+            rows.list_fields[dataset.iid_field],
+            "target",
+            dataset.item_list_length_field,
+        )
+        target, start = rows.target.numpy(), rows.start.numpy()
+        if config["train_mode"] == "prefix":
+            self.windows = sequences.prefix_windows(target, start)
+        else:
+            first, n_pairs = self._histories(rows.flat[dataset.uid_field].numpy(), target)
+            self.windows = sequences.cut_windows(first, n_pairs, rows.width, config["window_stride"])
+        self.n_pairs = int(self.windows.n_targets.sum())
+
+    @staticmethod
+    def _histories(user: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First flat position and number of pairs of every user's training part."""
+        target = np.sort(target)
+        begins = np.flatnonzero(np.diff(user[target], prepend=-1))
+        n_pairs = np.diff(begins, append=len(target))
+        first = target[begins] - 1
+        starts_history = (first == 0) | (user[first - 1] != user[first])
+        if not (starts_history & (target[begins + n_pairs - 1] - first == n_pairs)).all():
+            raise UserError("packed training needs a split that trains on the beginning of every history, such as LS")
+        return first, n_pairs
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration follows."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._plan())
+
+    def __iter__(self) -> Iterator[Interaction]:
+        for rows in self._plan():
+            yield self._batch(rows)
+
+    def _plan(self) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        return sequences.plan_epoch(
+            self.windows.length,
+            self.windows.n_targets,
+            self.batch_pairs,
+            buffer_batches=self.buffer_batches,
+            rng=rng,
+        )
+
+    def _batch(self, rows: np.ndarray) -> Interaction:
+        start, length, skip = self.windows.start[rows], self.windows.length[rows], self.windows.skip[rows]
+        width = int(length.max())
+        item_seq = sequences.gather(self.items, start, length, width)
+        target = sequences.gather(self.items, start + 1, length, width)
+        target[np.arange(width) < skip[:, None]] = 0
+        item_field, target_field, length_field = self.fields
+        return Interaction(
+            {
+                item_field: torch.from_numpy(item_seq),
+                target_field: torch.from_numpy(target),
+                length_field: torch.from_numpy(length),
+            }
+        )

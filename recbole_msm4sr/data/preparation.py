@@ -1,0 +1,113 @@
+"""From a configuration to data: read once, split once, loaders for every stage."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.utils import ModelType
+
+from recbole_msm4sr.data.dataloader import PackedDataLoader
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.files import sha256_of_file
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set and its split.
+
+    Attributes:
+        dataset: the whole, as the model's data set class loads it.
+        parts: its train, valid and test parts.
+        fingerprint: ``interactions``, the hash of the atomic files, and one entry for every modality used.
+    """
+
+    dataset: Any
+    parts: tuple[Any, Any, Any]
+    fingerprint: dict[str, str]
+
+
+def load(config: Any) -> Data:
+    """Read and split the data set of ``config``.
+
+    RecBole's own ``create_dataset`` and ``data_preparation`` are not used: they unpickle what lies in checkpoint_dir.
+
+    Raises:
+        UserError: the data set is not there, lacks a column, or its features do not fit.
+    """
+    folder = Path(config["data_path"])
+    _require_files(config, folder)
+    try:
+        dataset = config.spec.dataset_class(config)
+        if dataset.item_feat is None and config["item_attribute"]:
+            raise UserError(
+                f"{config['model']} needs the item attribute {config['item_attribute']!r}: "
+                f"there is no {folder / (config['dataset'] + '.item')}"
+            )
+        train, valid, test = dataset.build()
+    except UserError:
+        raise
+    except (ValueError, KeyError) as error:
+        raise UserError(f"data set {folder}: {' '.join(str(error).split())}") from error
+    for name, part in (("validation", valid), ("test", test)):
+        if len(part) == 0:
+            raise UserError(f"data set {folder}: no user is long enough for the {name} part (four interactions)")
+    fingerprint = {"interactions": _hash_atomic_files(config, folder)}
+    fingerprint.update(getattr(dataset, "feature_fingerprints", {}))
+    return Data(dataset, (train, valid, test), fingerprint)
+
+
+def loaders(config: Any, data: Data) -> tuple[Any, Any, Any]:
+    """Train, valid and test loaders: packed for our models, RecBole's own for the rest."""
+    train, valid, test = data.parts
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+        raise UserError(f"{config['model']}: knowledge-aware models are not supported by this harness")
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL and "eval_batch_size" not in config.external_config_dict:
+        # For other models RecBole counts scores, not users: its default is one user a batch on a large catalogue.
+        config["eval_batch_size"] = max(config["eval_batch_size"], 256 * data.dataset.item_num)
+    train_sampler, valid_sampler, test_sampler = create_samplers(config, data.dataset, list(data.parts))
+    if config.spec.is_ours:
+        train_loader = PackedDataLoader(config, train)
+    else:
+        train_loader = get_dataloader(config, "train")(config, train, train_sampler, shuffle=config["shuffle"])
+    return (
+        train_loader,
+        get_dataloader(config, "valid")(config, valid, valid_sampler, shuffle=False),
+        get_dataloader(config, "test")(config, test, test_sampler, shuffle=False),
+    )
+
+
+def _require_files(config: Any, folder: Path) -> None:
+    """Check that the data set is there before RecBole offers to download one; make ``demo`` on first use."""
+    inter = folder / f"{config['dataset']}.inter"
+    if not inter.is_file() and config["dataset"] == "demo":
+        getLogger().info(f"generating the demo data set in {folder} (python -m dataset_prep demo)")
+        made = subprocess.run([sys.executable, "-m", "dataset_prep", "demo", "--out", str(folder)], check=False)
+        if made.returncode != 0:
+            raise UserError(f"the demo data set could not be generated in {folder}; see the message above")
+    if not inter.is_file():
+        raise UserError(f"there is no data set {inter}: set data_path to the folder that holds {config['dataset']}/")
+    with inter.open(encoding=config["encoding"] or "utf-8") as file:
+        header = file.readline().rstrip("\n").split(config["field_separator"])
+    fields = [column.split(":")[0] for column in header]
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
+        if config[key] not in fields:
+            raise UserError(
+                f"{inter} has no column {config[key]!r} in its first line ({', '.join(header)}): "
+                f"an atomic file starts with user_id:token, item_id:token, timestamp:float; or set {key}"
+            )
+
+
+def _hash_atomic_files(config: Any, folder: Path) -> str:
+    digest = hashlib.sha256()
+    for suffix in ("inter", "user", "item"):
+        path = folder / f"{config['dataset']}.{suffix}"
+        if path.is_file():
+            digest.update(f"{suffix} {sha256_of_file(path)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,11 @@
+"""The one exception that a user is meant to read."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Input that cannot be used: a missing file, an unknown key, a value out of range, a broken feature store.
+
+    The message is one line that says what is wrong and how to mend it. Command line tools print it and exit with
+    code 2; library callers may catch it as a ``ValueError``.
+    """

@@ -1,0 +1,76 @@
+"""M2SE, the Multimodal Mixup Sequence Encoder (III-B): item encoders, mixup, transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_msm4sr.model.augmentation import complementary_mixup
+from recbole_msm4sr.model.encoder import ModalityEncoder
+from recbole_msm4sr.model.transformer import CausalTransformer
+
+#: A modality's features: rows float [R, d] and offsets int64 [n_items + 1]; item 0 is padding and owns no row.
+ItemFeatures = tuple[Tensor, Tensor]
+
+
+class M2SE(nn.Module):
+    """The backbone that pre-training and fine-tuning share.
+
+    Its weights do not depend on the catalogue, so they carry over to other data sets.
+
+    Args:
+        features: modality name to its ``ItemFeatures``, in the order of the streams ``M`` below.
+        config: a RecBole config (or mapping) with the keys of ``properties/model/MSM4SRPretrain.yaml``.
+    """
+
+    def __init__(self, features: Mapping[str, ItemFeatures], config: Any) -> None:
+        super().__init__()
+        if not features:
+            raise ValueError("M2SE needs at least one modality")
+        self.modalities = tuple(features)
+        self.encoders = nn.ModuleDict(
+            {
+                name: ModalityEncoder(
+                    values,
+                    offsets,
+                    hidden_size=config["hidden_size"],
+                    attention_size=config["attention_size"],
+                    n_experts=config["n_experts"],
+                    dropout_prob=config["encoder_dropout_prob"],
+                )
+                for name, (values, offsets) in features.items()
+            }
+        )
+        self.transformer = CausalTransformer(
+            hidden_size=config["hidden_size"],
+            inner_size=config["inner_size"],
+            n_layers=config["n_layers"],
+            n_heads=config["n_heads"],
+            max_seq_length=config["MAX_ITEM_LIST_LENGTH"],
+            hidden_dropout_prob=config["hidden_dropout_prob"],
+            attn_dropout_prob=config["attn_dropout_prob"],
+            layer_norm_eps=config["layer_norm_eps"],
+        )
+
+    def encode_items(self, item_ids: Tensor | None = None) -> Tensor:
+        """Item embeddings z of every modality, float ``[M, n, d0]``; ``item_ids`` int64 ``[n]``, or all items."""
+        return torch.stack([self.encoders[name](item_ids) for name in self.modalities])
+
+    def forward(self, table: Tensor, index_seq: Tensor, mixup_ratio: Tensor | None = None) -> Tensor:
+        """Encode sequences of items.
+
+        Args:
+            table: item embeddings float ``[M, n, d0]``.
+            index_seq: left-aligned sequences of indices into ``table``; int64 ``[U, L]``.
+            mixup_ratio: p of every position, float ``[U, L]``; ``None`` (or one modality) mixes nothing.
+
+        Returns:
+            Hidden states H_L float ``[M, U, L, d0]``; position t has seen the items 0..t.
+        """
+        streams = table[:, index_seq]  # [M, U, L, d0]
+        if mixup_ratio is not None and len(self.modalities) == 2:
+            streams = torch.stack(complementary_mixup(streams[0], streams[1], mixup_ratio))
+        return self.transformer(streams.flatten(0, 1)).view_as(streams)

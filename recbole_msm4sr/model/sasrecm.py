@@ -1,0 +1,31 @@
+"""SASRecM (table II): SASRec on the sum of text, image and ID embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from recbole_msm4sr.model.base import PackedSequentialRecommender
+from recbole_msm4sr.model.m2se import M2SE
+from recbole_msm4sr.model.transformer import initialise
+
+
+class SASRecM(PackedSequentialRecommender):
+    """Encodes modality features with MSM4SR's encoders, sums them with the ID embedding, and feeds one SASRec.
+
+    Kang, McAuley: Self-Attentive Sequential Recommendation (ICDM 2018), as extended in the MSM4SR paper, IV-A 3.
+    """
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.m2se = M2SE({name: dataset.item_features[name] for name in config["modalities"]}, config)
+        self.item_embedding = nn.Embedding(self.n_items, config["hidden_size"], padding_idx=0)
+        self.apply(lambda module: initialise(module, config["initializer_range"]))
+
+    def item_table(self) -> Tensor:
+        """One stream: the sum over the modalities and the ID embedding, float ``[1, n_items, d0]``."""
+        return self.m2se.encode_items().sum(dim=0, keepdim=True) + self.item_embedding.weight
+
+    def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
+        return self.m2se(table, item_seq)

@@ -1,0 +1,142 @@
+"""What a setting may be: checked before hours of work, not after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recbole_msm4sr.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on a value and the words that state it."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _number(condition: Callable[[float], bool], words: str) -> Rule:
+    return Rule(lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and condition(x), words)
+
+
+def _whole(least: int) -> Rule:
+    return Rule(
+        lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= least, f"a whole number, at least {least}"
+    )
+
+
+def _one_of(*choices: str) -> Rule:
+    return Rule(lambda x: x in choices, f"one of {', '.join(choices)}")
+
+
+def _optional(rule: Rule) -> Rule:
+    return Rule(lambda x: x is None or rule.holds(x), f"{rule.words}, or nothing")
+
+
+_flag = Rule(lambda x: isinstance(x, bool), "true or false")
+_probability = _number(lambda x: 0 <= x < 1, "a number in [0, 1)")
+_positive = _number(lambda x: x > 0, "a number above 0")
+_non_negative = _number(lambda x: x >= 0, "a number, 0 or more")
+_modalities = Rule(
+    lambda x: isinstance(x, (list, tuple)) and 0 < len(x) == len(set(x)) and set(x) <= {"text", "image"},
+    "a list of text and image, such as [text] or [text, image]",
+)
+
+RULES: dict[str, Rule] = {
+    "allow_missing_features": _flag,
+    "attention_size": _whole(1),
+    "attn_dropout_prob": _probability,
+    "cmcl_weight": _non_negative,
+    "encoder_dropout_prob": _probability,
+    "epochs": _whole(0),
+    "eval_batch_size": _whole(1),
+    "eval_step": _whole(0),
+    "feature_size": _optional(_whole(1)),
+    "hidden_dropout_prob": _probability,
+    "hidden_size": _whole(1),
+    "initializer_range": _positive,
+    "inner_size": _whole(1),
+    "layer_norm_eps": _positive,
+    "learner": _one_of("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"),
+    "learning_rate": _positive,
+    "MAX_ITEM_LIST_LENGTH": _whole(1),
+    "mixup_max": _number(lambda x: 0 <= x <= 0.5, "a number in [0, 0.5]"),
+    "modalities": _modalities,
+    "n_experts": _whole(1),
+    "n_heads": _whole(1),
+    "n_layers": _whole(1),
+    "pretrain_batch_size": _whole(1),
+    "pretrain_epochs": _whole(0),
+    "pretrain_eval_step": _whole(0),
+    "pretrain_learning_rate": _positive,
+    "pretrain_modalities": _optional(_modalities),
+    "pretrain_stopping_step": _whole(0),
+    "pretrain_weight_decay": _non_negative,
+    "resume": _flag,
+    "reuse": _flag,
+    "seed": _whole(0),
+    "sequence_dropout": _probability,
+    "shuffle_buffer": _whole(1),
+    "similarity": _one_of("dot", "cosine"),
+    "stopping_step": _whole(0),
+    "temperature": _positive,
+    "train_batch_size": _whole(1),
+    "train_mode": _one_of("packed", "prefix"),
+    "training": _one_of("two_stage", "finetune", "e2e"),
+    "use_cmcl": _flag,
+    "use_id": _flag,
+    "use_mixup": _flag,
+    "use_nip": _flag,
+    "weight_decay": _non_negative,
+    "window_stride": _whole(1),
+}
+
+#: Settings under which RecBole reads and writes whole objects with pickle; our harness does neither.
+_PICKLED = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+
+
+def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
+    """Check every setting alone, then those that must agree.
+
+    Args:
+        settings: the resolved configuration.
+        is_ours: the model is this package's, so that its constraints between settings hold.
+
+    Raises:
+        UserError: names the setting, its value and what it may be.
+    """
+    for key, rule in RULES.items():
+        # RecBole's own models name some settings as we do and give them other meanings (n_layers: [64, 32]).
+        if key in settings and (is_ours or key in _SHARED) and not rule.holds(settings[key]):
+            raise UserError(f"{key} must be {rule.words}; it is {settings[key]!r}")
+    for key in _PICKLED:
+        if settings.get(key):
+            raise UserError(f"{key} is not supported: it stores pickled objects; remove it")
+    if not is_ours:
+        return
+    if settings["hidden_size"] % settings["n_heads"]:
+        raise UserError(
+            f"hidden_size ({settings['hidden_size']}) must be a multiple of n_heads ({settings['n_heads']})"
+        )
+    if settings["window_stride"] > settings["MAX_ITEM_LIST_LENGTH"]:
+        raise UserError(
+            f"window_stride ({settings['window_stride']}) must not exceed MAX_ITEM_LIST_LENGTH "
+            f"({settings['MAX_ITEM_LIST_LENGTH']})"
+        )
+    pretrains = "use_nip" in settings and settings.get("training", "two_stage") != "finetune"
+    if pretrains and not settings["use_nip"]:
+        modalities = settings.get("pretrain_modalities") or settings["modalities"]
+        if not settings["use_cmcl"] or len(modalities) < 2:
+            raise UserError(
+                "without use_nip, pre-training needs use_cmcl and both modalities: nothing is left to learn"
+            )
+
+
+_SHARED = frozenset(
+    {
+        "epochs", "eval_batch_size", "eval_step", "learning_rate", "MAX_ITEM_LIST_LENGTH", "resume", "reuse", "seed",
+        "stopping_step", "train_batch_size", "weight_decay",
+    }
+)  # fmt: skip

@@ -1,0 +1,139 @@
+"""The whole job: data, stages, test, table. Reads top to bottom."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from recbole.utils import init_seed
+
+from recbole_msm4sr.config import Config
+from recbole_msm4sr.data import preparation
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.evaluation import report
+from recbole_msm4sr.training.run_folder import RunFolder, environment
+from recbole_msm4sr.training.stage import Stage, StageResult
+
+
+def run(
+    model: str,
+    dataset: str,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train and test a model, as ``python run_recbole.py --model=... --dataset=...`` does.
+
+    Args:
+        model: MSM4SR, SASRecM, ... or any model of RecBole.
+        dataset: name of the data set below ``data_path``.
+        config_file_list: YAML files of settings.
+        config_dict: settings, which win over the files.
+
+    Returns:
+        RecBole's keys ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, and
+        ``run_folder``, the path of what the run left.
+
+    Raises:
+        UserError: settings or data that cannot be used.
+    """
+    config = Config(model, dataset, config_file_list, config_dict)
+    config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
+    folder = RunFolder(config)
+    with folder.logging(config["state"] or "info"):
+        try:
+            return _run(config, folder, config_file_list, config_dict)
+        except KeyboardInterrupt:
+            getLogger().warning("interrupted; the same command with --resume continues from the last finished epoch")
+            raise
+
+
+def _run(
+    config: Config,
+    folder: RunFolder,
+    config_file_list: Sequence[str] | None,
+    config_dict: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    log, began = getLogger(), perf_counter()
+    log.info(f"{config['model']} on {config['dataset']}; this run's files: {folder.path}")
+    init_seed(config["seed"], config["reproducibility"])
+    data = preparation.load(config)
+    log.info(report.describe_data(data.dataset))
+    folder.write_json("environment.json", {"versions": environment(), "data": data.fingerprint})
+
+    results: list[StageResult] = []
+    stage: Stage | None = None
+    for name, stage_config in _plan(config, config_file_list, config_dict):
+        if stage is not None:
+            stage = Stage(name, stage_config, data, start=stage.model_file, start_identity=stage.identity)
+        else:
+            stage = Stage(name, stage_config, data, start=_given_start(stage_config))
+        results.append(stage.run())
+    if stage is None:
+        raise RuntimeError("a recipe has at least one stage")
+    test_result = stage.test()
+
+    metrics = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "data": data.fingerprint,
+        "evaluation": report.evaluation_settings(config),
+        "best_valid_score": results[-1].best_valid_score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": results[-1].best_valid_result,
+        "test_result": test_result,
+        "stages": [vars(result) for result in results],
+        "seconds": perf_counter() - began,
+    }
+    folder.write_json("metrics.json", metrics)
+    folder.keep_checkpoint(stage.model_file)
+    log.info(f"done in {metrics['seconds']:.0f} s; metrics, settings and checkpoint: {folder.path}")
+    print(report.run_table(metrics, Path(config["runs_dir"])), flush=True)
+    recbole_keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
+    return {**{key: metrics[key] for key in recbole_keys}, "run_folder": str(folder.path)}
+
+
+def _plan(
+    config: Config, config_file_list: Sequence[str] | None, config_dict: Mapping[str, Any] | None
+) -> list[tuple[str, Config]]:
+    """The stages of a recipe, in order, each with its configuration."""
+
+    def stage_config(model: str, **settings: Any) -> Config:
+        stage = Config(
+            model, config["dataset"], config_file_list, {**(config_dict or {}), **settings}, drop_unread=True
+        )
+        stage["show_progress"] = config["show_progress"]
+        return stage
+
+    name = config["model"]
+    if name == "MSM4SRPretrain":
+        return [("pretrain", config)]
+    if name == "MSM4SR" and config["training"] == "e2e":
+        return [("e2e", config)]
+    if name == "MSM4SR":
+        pretrains = config["training"] == "two_stage" and not config["pretrained_path"] and config["pretrain_epochs"]
+        stages = [("pretrain", stage_config("MSM4SRPretrain"))] if pretrains else []
+        return [*stages, ("finetune", config)]
+    if name == "S3Rec":
+        given = config.external_config_dict
+        first = {"train_stage": "pretrain", "epochs": config["pretrain_epochs"], "eval_step": 0}
+        if given.get("train_stage") == "pretrain":
+            return [("pretrain", stage_config(name, **first))]
+        if given.get("pre_model_path"):
+            return [("finetune", stage_config(name, train_stage="finetune"))]
+        if given.get("train_stage") == "finetune":
+            raise UserError("S3Rec fine-tunes a pre-trained model: set pre_model_path, or leave train_stage out")
+        return [("pretrain", stage_config(name, **first)), ("finetune", stage_config(name, train_stage="finetune"))]
+    return [("train", config)]
+
+
+def _given_start(config: Config) -> Path | None:
+    """The checkpoint that the user asks to start from."""
+    path = config["pretrained_path"] or (config["pre_model_path"] if config["model"] == "S3Rec" else None)
+    if config["model"] == "MSM4SR" and config["training"] == "e2e" and path:
+        raise UserError("training: e2e starts from scratch; leave pretrained_path out")
+    return Path(path) if path else None

@@ -1,0 +1,118 @@
+"""What a run leaves behind: runs/<dataset>/<model>/<time>/ with settings, versions, log, metrics and checkpoint."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_msm4sr.files import atomic_file
+from recbole_msm4sr.training.checkpoint import to_plain
+
+_PACKAGES = ("recbole-msm4sr", "recbole", "torch", "numpy", "pandas", "scipy")
+
+
+class RunFolder:
+    """A new folder for one run.
+
+    Args:
+        config: the resolved configuration; names the folder and is stored in it.
+    """
+
+    def __init__(self, config: Any) -> None:
+        parent = Path(config["runs_dir"]) / config["dataset"] / config["model"]
+        stamp, number = time.strftime("%Y%m%d-%H%M%S"), 1
+        self.path = parent / stamp
+        while True:
+            try:
+                self.path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                number += 1
+                self.path = parent / f"{stamp}-{number}"
+        # RecBole names its TensorBoard folder after the log file.
+        self.log_file = self.path / f"{config['model']}-{config['dataset']}-{self.path.name}.log"
+        settings = {key: plain(value) for key, value in sorted(config.final_config_dict.items())}
+        with atomic_file(self.path / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(settings, sort_keys=True), encoding="utf-8")
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write ``content`` to ``name`` in the folder, atomically."""
+        write_json(self.path / name, content)
+
+    def keep_checkpoint(self, path: Path) -> None:
+        """Put the stage's checkpoint into the folder, as a hard link where the file system allows it."""
+        target = self.path / "checkpoint.pth"
+        try:
+            os.link(path, target)
+        except OSError:
+            with atomic_file(target) as temporary:
+                shutil.copyfile(path, temporary)
+
+    @contextmanager
+    def logging(self, level: str) -> Iterator[None]:
+        """Log to the run's file and to standard error while the block runs."""
+        root = logging.getLogger()
+        before, level_before = list(root.handlers), root.level
+        to_file = logging.FileHandler(self.log_file, encoding="utf-8")
+        to_screen = logging.StreamHandler(sys.stderr)
+        for handler in (to_file, to_screen):
+            handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        root.handlers = [to_file, to_screen]
+        root.setLevel(level.upper())
+        try:
+            yield
+        finally:
+            root.handlers = before
+            root.setLevel(level_before)
+            to_file.close()
+
+
+class _PlainFormatter(logging.Formatter):
+    """Drops the colour codes that RecBole puts into its messages."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        while "\x1b[" in text:
+            head, _, tail = text.partition("\x1b[")
+            text = head + tail.partition("m")[2]
+        return text
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """Plain values for YAML and JSON; what has no such form becomes its text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return to_plain(value)
+    return getattr(value, "name", None) or str(value)
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result depends on."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions

@@ -1,0 +1,190 @@
+"""One stage of a recipe: train a model, or reuse or resume what is on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from logging import getLogger
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from recbole.utils import init_seed
+
+import recbole_msm4sr
+from recbole_msm4sr.data import preparation
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.files import sha256_of_file
+from recbole_msm4sr.training import checkpoint
+from recbole_msm4sr.training.run_folder import plain, write_json
+from recbole_msm4sr.training.trainer import StageTrainer, peak_memory_mib, trainer_class
+
+#: Settings that do not change what a stage learns.
+_NOT_IDENTITY = frozenset(
+    {
+        "checkpoint_dir", "data_path", "dataloaders_save_path", "dataset_save_path", "device", "feature_path", "gpu_id",
+        "log_wandb", "pre_model_path", "pretrained_path", "resume", "reuse", "runs_dir", "save_dataloaders",
+        "save_dataset", "save_step", "show_progress", "state", "use_gpu", "wandb_project", "worker",
+    }
+)  # fmt: skip
+
+
+@dataclass
+class StageResult:
+    """What a finished stage leaves in ``stage.json``.
+
+    Attributes:
+        stage: its name.
+        model: the model's name.
+        identity: hash of configuration, data, starting weights and package version.
+        best_valid_score: of ``valid_metric``; ``None`` without validation.
+        best_valid_result: all metrics of that epoch.
+        best_epoch: counted from 1; ``None`` without validation.
+        epochs: epochs run.
+        seconds: wall time of the stage.
+        seconds_per_epoch: median training time of an epoch, validation excluded.
+        peak_memory_mib: most memory of the process, or of the GPU.
+        n_parameters: trainable parameters.
+    """
+
+    stage: str
+    model: str
+    identity: str
+    best_valid_score: float | None = None
+    best_valid_result: dict[str, float] | None = None
+    best_epoch: int | None = None
+    epochs: int = 0
+    seconds: float = 0.0
+    seconds_per_epoch: float | None = None
+    peak_memory_mib: float = 0.0
+    n_parameters: int = 0
+    reused: bool = field(default=False, compare=False)
+
+
+class Stage:
+    """Trains ``config``'s model on ``data`` and keeps the result under ``checkpoint_dir``.
+
+    Args:
+        name: pretrain, finetune or train.
+        config: the stage's configuration.
+        data: the data set, shared by the stages of a recipe.
+        start: checkpoint whose weights the model starts from, if any.
+        start_identity: what stands for those weights in this stage's identity; default the file's hash.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Any,
+        data: preparation.Data,
+        start: Path | None = None,
+        start_identity: str | None = None,
+    ) -> None:
+        self.name, self.config, self.data, self.start = name, config, data, start
+        if start is not None and start_identity is None:
+            if not start.is_file():
+                raise UserError(f"there is no checkpoint {start}")
+            start_identity = sha256_of_file(start)
+        self.identity = self._identity(start_identity)
+        self.folder = (
+            Path(config["checkpoint_dir"]) / config["dataset"] / f"{config['model']}-{name}-{self.identity[:12]}"
+        )
+        self.model_file = self.folder / "model.pth"
+        self._resume_file = self.folder / "progress.pth"
+        self._result_file = self.folder / "stage.json"
+        self.trainer: Any = None
+        self.loaders: tuple[Any, Any, Any] | None = None
+
+    def run(self) -> StageResult:
+        """Reuse, resume or train; returns the stage's result."""
+        log = getLogger()
+        if self.config["reuse"] and self._result_file.is_file() and self.model_file.is_file():
+            log.info(
+                f"{self.name}: reusing {self.folder}, of the same configuration and data (reuse=false trains anew)"
+            )
+            return StageResult(**{**json.loads(self._result_file.read_text()), "reused": True})
+        self._build()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        train_data, valid_data, _ = self._require_loaders()
+        resumable = isinstance(self.trainer, StageTrainer)
+        if self._resume_file.is_file():
+            if self.config["resume"] and resumable:
+                self.trainer.resume(train_data)
+                log.info(f"{self.name}: resuming after epoch {self.trainer.start_epoch}")
+            else:
+                log.info(f"{self.name}: starting anew; resume=true would continue the interrupted {self.folder}")
+        log.info(
+            f"{self.name}: {self.config['model']}, {self._n_parameters():,} parameters, on {self.config['device']}"
+        )
+        began = perf_counter()
+        score, result = self.trainer.fit(train_data, valid_data, show_progress=self.config["show_progress"])
+        validated = result is not None
+        best_epoch = getattr(self.trainer, "best_epoch", None)
+        seconds = sorted(getattr(self.trainer, "epoch_seconds", []))
+        outcome = StageResult(
+            stage=self.name,
+            model=self.config["model"],
+            identity=self.identity,
+            best_valid_score=float(score) if validated else None,
+            best_valid_result={key: float(value) for key, value in result.items()} if validated else None,
+            best_epoch=None if best_epoch is None else best_epoch + 1,
+            epochs=len(seconds),
+            seconds=perf_counter() - began,
+            seconds_per_epoch=seconds[len(seconds) // 2] if seconds else None,
+            peak_memory_mib=peak_memory_mib(self.config["device"]),
+            n_parameters=self._n_parameters(),
+        )
+        write_json(self._result_file, {key: value for key, value in asdict(outcome).items() if key != "reused"})
+        self._resume_file.unlink(missing_ok=True)
+        return outcome
+
+    def test(self) -> dict[str, float]:
+        """Metrics of the stage's checkpoint on the test part."""
+        if self.trainer is None:
+            self._build()
+        _, _, test_data = self._require_loaders()
+        result = self.trainer.evaluate(
+            test_data,
+            load_best_model=True,
+            model_file=str(self.model_file),
+            show_progress=self.config["show_progress"],
+        )
+        return {key: float(value) for key, value in result.items()}
+
+    def _build(self) -> None:
+        """Data loaders, model and trainer, from the stage's own seed."""
+        init_seed(self.config["seed"], self.config["reproducibility"])
+        self.loaders = preparation.loaders(self.config, self.data)
+        init_seed(self.config["seed"], self.config["reproducibility"])
+        if self.start is not None and "pre_model_path" in self.config.final_config_dict:
+            checkpoint.load(self.start)  # one clear error instead of RecBole's own
+            self.config["pre_model_path"] = str(self.start)
+        model = self.config.spec.model_class(self.config, self.data.parts[0]).to(self.config["device"])
+        if self.start is not None and hasattr(model, "load_backbone"):
+            try:
+                model.load_backbone(checkpoint.load(self.start)["state_dict"])
+            except ValueError as error:
+                raise UserError(f"{self.start} does not fit {self.config['model']}: {error}") from error
+        self.trainer = trainer_class(self.config)(self.config, model)
+        self.trainer.saved_model_file = str(self.model_file)
+        if isinstance(self.trainer, StageTrainer):
+            self.trainer.start(self.name, self.model_file, self._resume_file)
+
+    def _require_loaders(self) -> tuple[Any, Any, Any]:
+        if self.loaders is None:
+            raise RuntimeError("the stage is not built")
+        return self.loaders
+
+    def _n_parameters(self) -> int:
+        return sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
+
+    def _identity(self, start_identity: str | None) -> str:
+        settings = {k: plain(v) for k, v in self.config.final_config_dict.items() if k not in _NOT_IDENTITY}
+        content = {
+            "settings": settings,
+            "data": self.data.fingerprint,
+            "start": start_identity,
+            "version": recbole_msm4sr.__version__,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
