@@ -148,13 +148,14 @@ def describe(item: Item, rng: np.random.Generator) -> list[str]:
     if not item.has_text:
         return []
     theme_words = THEMES[item.theme]
-    body = [ABOUT_KIND]
+    body: list[tuple[str, ...]] = [ABOUT_KIND]
     body += [ABOUT_THEME] * int(rng.choice((0, 1, 2), p=(0.05, 0.65, 0.3)))
     body += [ABOUT_MATERIAL] * int(rng.choice((0, 1), p=(0.1, 0.9)))
     body += [FILLER] * int(rng.integers(1, 3))
     order = rng.permutation(len(body))
+    templates_in_order: list[tuple[str, ...]] = [TITLES, *(body[position] for position in order)]
     sentences = []
-    for templates in (TITLES, *(body[position] for position in order)):
+    for templates in templates_in_order:
         theme = str(rng.choice(theme_words))
         text = str(rng.choice(templates)).format(brand=item.brand, kind=item.kind, material=item.material, theme=theme)
         sentences.append(text[0].upper() + text[1:])

@@ -1,8 +1,8 @@
 """The users of the demo data set: who takes which item after which, and why.
 
 The next item depends on what the previous one *is* (its kind's complements, the same theme, the same colour), on the
-user's lasting taste, and on the item's popularity. A model that only knows item numbers has to learn the first part
-pair by pair, which the many rare items do not allow; a model that sees the content can learn it as a rule.
+user's lasting taste, and on the item's popularity; some items are new to the shop. A model that only knows item
+numbers has to find out from few interactions what each item is; a model that sees the content need not.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from dataset_prep.demo_catalogue import COLOURS, KINDS, MATERIALS, PATTERNS, SHAPES, THEMES, Item
 
-# Logits of the choice of the next item. Popularity falls exponentially over the items' (shuffled) ranks by POPULARITY
-# nats from first to last, which makes about a third of 400 items rarer than 10 interactions.
-POPULARITY = 4.6
-COMPLEMENT, SAME_THEME, SAME_COLOUR = 2.2, 1.8, 1.8
-TASTE = 1.2
+# Logits of the choice of the next item. POPULARITY is the range, in nats, over the items' (shuffled) ranks. With the
+# new items, which come late, it makes more than a third of the items rarer than 10 interactions.
+POPULARITY = 1.8
+COMPLEMENT, SAME_THEME, SAME_COLOUR = 2.6, 2.2, 2.2
+TASTE = 0.6
+# Users start within DAYS days; the share NEW of the items enters the shop after NEW_FROM of that time.
 DAYS = 300.0
-NEW, NEW_FROM = 0.4, 0.7
+NEW, NEW_FROM = 0.3, 0.6
 DAY = 86_400.0
 START = 1_577_836_800.0  # 2020-01-01T00:00:00Z
 
@@ -41,31 +42,34 @@ def sequence_lengths(n_users: int, rng: np.random.Generator) -> NDArray[np.int64
 
 
 def make_interactions(items: Sequence[Item], n_users: int, rng: np.random.Generator) -> list[Interaction]:
-    """Simulate ``n_users`` histories, oldest event first, no item twice in a history."""
+    """Simulate ``n_users`` histories, oldest event first, no item twice in a history.
+
+    There have to be enough items that are not new for the longest history: 22 items in all.
+    """
     affinity = _affinity(items, rng)  # [n_items, n_items]
     popularity = -POPULARITY * rng.permutation(len(items)) / len(items)  # [n_items]
     taste = _taste(items, n_users, rng)  # [n_users, n_items]
     launch = _launch_times(len(items), rng)  # [n_items]
     interactions = []
-    for user, length in enumerate(sequence_lengths(n_users, rng)):
+    for user, length in enumerate(sequence_lengths(n_users, rng).tolist()):
         standing = popularity + taste[user]
         logits = standing
         available = np.ones(len(items), dtype=bool)
         timestamp = START + DAY * float(rng.uniform(0.0, DAYS))
-        for _ in range(min(int(length), len(items))):
+        for _ in range(length):
             # the largest of Gumbel-perturbed logits is a draw from their softmax
             noisy = np.where(available & (launch <= timestamp), logits + rng.gumbel(size=len(items)), -np.inf)
-            item = int(noisy.argmax())
-            available[item] = False
+            chosen = int(noisy.argmax())
+            available[chosen] = False
             timestamp += float(rng.integers(600, int(7 * DAY)))
-            interactions.append(Interaction(f"U{user + 1:05d}", items[item].token, timestamp))
-            logits = standing + affinity[item]
+            interactions.append(Interaction(f"U{user + 1:05d}", items[chosen].token, timestamp))
+            logits = standing + affinity[chosen]
     return interactions
 
 
 def _launch_times(n_items: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """When each item enters the shop, in seconds since 1970; float64 [n_items]."""
-    new = rng.random(n_items) < NEW
+    new = rng.permutation(n_items) < round(NEW * n_items)
     return np.where(new, START + DAY * rng.uniform(NEW_FROM, 1.0, size=n_items) * DAYS, -np.inf)
 
 
@@ -77,9 +81,9 @@ def _codes(items: Sequence[Item], attribute: str, values: Sequence[str]) -> NDAr
 def _affinity(items: Sequence[Item], rng: np.random.Generator) -> NDArray[np.float64]:
     """How much each item (row) calls for each next item (column); float64 [n_items, n_items]."""
     complements = np.zeros((len(KINDS), len(KINDS)))
-    for kind in range(len(KINDS)):
-        others = np.delete(np.arange(len(KINDS)), kind)
-        complements[kind, rng.choice(others, size=3, replace=False)] = COMPLEMENT
+    for source in range(len(KINDS)):
+        others = np.delete(np.arange(len(KINDS)), source)
+        complements[source, rng.choice(others, size=3, replace=False)] = COMPLEMENT
     kind = _codes(items, "kind", KINDS)
     theme = _codes(items, "theme", list(THEMES))
     colour = _codes(items, "colour", list(COLOURS))

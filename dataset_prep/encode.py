@@ -137,7 +137,15 @@ def encode_items(
     n_without = sum(not item_sentences for item_sentences in sentences.values())
     logger.info(
         "%s: %d rows for %d items (%d items without), %d distinct sentences, dim %d, encoder %s",
-        *(target, store.n_rows, store.n_items, n_without, len(number), store.dim, encoder.name),
+        *(
+            f"{target.parent.name}/{target.name}",
+            store.n_rows,
+            store.n_items,
+            n_without,
+            len(number),
+            store.dim,
+            encoder.name,
+        ),
     )
     return store
 

@@ -70,7 +70,7 @@ def extract_keywords(
     if len(undecodable) == len(files):
         raise UserError(f"none of the {len(files)} pictures in {images} can be decoded, {files[0][1]} for one")
     write_records(out, ({"item_id": item, "keywords": words} for item, words in keywords.items()))
-    logger.info("%s: %d pictures of %d items, %d words each", out, len(files), len(found), top_n)
+    logger.info("%s: %d pictures of %d items, %d words each", Path(out).name, len(files), len(found), top_n)
     if undecodable:
         named = ", ".join(str(path) for path in undecodable[:_NAMED])
         more = ", ..." if len(undecodable) > _NAMED else ""

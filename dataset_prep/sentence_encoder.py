@@ -38,12 +38,15 @@ class SentenceEncoder:
         )
 
 
-def load_sentence_encoder(name_or_path: str, device: str | None = None, *, label: str | None = None) -> SentenceEncoder:
+def load_sentence_encoder(
+    name_or_path: str, device: str | None = None, *, revision: str | None = None, label: str | None = None
+) -> SentenceEncoder:
     """Load a ``SentenceTransformer``. A folder is read without any access to the network.
 
     Args:
         name_or_path: a folder, or a name on the model hub such as ``sentence-transformers/all-MiniLM-L6-v2``.
         device: ``cpu``, ``cuda``, ...; the library chooses if it is left out.
+        revision: commit or tag of a name on the hub.
         label: recorded as the encoder's name instead of ``name_or_path``.
 
     Raises:
@@ -54,7 +57,7 @@ def load_sentence_encoder(name_or_path: str, device: str | None = None, *, label
     folder = Path(name_or_path)
     local = folder.is_dir()
     try:
-        model = SentenceTransformer(name_or_path, device=device, local_files_only=local)
+        model = SentenceTransformer(name_or_path, device=device, revision=revision, local_files_only=local)
     except (OSError, ValueError) as error:
         kind = "folder" if local else "name (and there is no such folder)"
         reason = str(error).strip().split("\n")[0]
@@ -63,7 +66,7 @@ def load_sentence_encoder(name_or_path: str, device: str | None = None, *, label
     if local:
         return SentenceEncoder(model, label or folder.resolve().name, _digest_of_weights(folder))
     commit = getattr(model[0].auto_model.config, "_commit_hash", None)
-    return SentenceEncoder(model, label or name_or_path, commit)
+    return SentenceEncoder(model, label or name_or_path, commit or revision)
 
 
 def _digest_of_weights(folder: Path) -> str:

@@ -25,7 +25,7 @@ def apply() -> None:
 
 
 def restore_numpy_aliases() -> None:
-    """numpy 2 dropped names that ``recbole.config.Config.compatibility_settings`` reads (RecBole pull request #2203)."""
+    """numpy 2 dropped names that RecBole's ``Config.compatibility_settings`` reads (RecBole pull request #2203)."""
     for name, value in (("float_", np.float64), ("complex_", np.complex128), ("unicode_", np.str_)):
         if not hasattr(np, name):
             setattr(np, name, value)

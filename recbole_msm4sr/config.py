@@ -38,7 +38,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^None$"), [
 
 
 def parse_scalar(text: str) -> Any:
-    """Read a command line value as YAML; text that is no YAML (such as ``[5,inf)``) stays text. Nothing is evaluated."""
+    """Read a command line value as YAML, never evaluating it; text that is no YAML (``[5,inf)``) stays text."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
@@ -129,9 +129,11 @@ class Config(RecBoleConfig):
     def _set_default_parameters(self) -> None:
         final = self.final_config_dict
         for key, own_key in self.spec.stage_keys.items():
+            if key in self.external_config_dict and own_key not in self.external_config_dict and not self._drop_unread:
+                final[own_key] = final[key]  # the stage on its own: RecBole's name will do
             final[key] = final[own_key]
-        if final.get("pretrain_modalities") and self.spec.name == "MSM4SRPretrain":
-            final["modalities"] = final["pretrain_modalities"]
+        if self.spec.name == "MSM4SRPretrain":
+            final["modalities"] = final["pretrain_modalities"] = final["pretrain_modalities"] or final["modalities"]
         settings.check(final, is_ours=self.spec.is_ours)
         is_sequential = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
         if (
@@ -168,10 +170,6 @@ class Config(RecBoleConfig):
                     del given[key]
             self._merge_external_config_dict()
             return
-        for key in self.variable_config_dict:
-            own = self.spec.stage_keys.get(key)
-            if own:
-                raise UserError(f"{self.spec.name} reads {own}, not {key}: set {own}")
         unread = [key for key in self.variable_config_dict if key not in read]
         elsewhere = _keys_of_any_model()
         unread += [key for key in self.file_config_dict if key not in read and key not in elsewhere]

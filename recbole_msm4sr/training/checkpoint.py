@@ -50,7 +50,7 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> di
     except Exception as error:
         raise UserError(
             f"{path} is not a checkpoint that can be read safely (tensors and plain values only): "
-            f"{str(error).splitlines()[0]}"
+            f"{str(error).partition(chr(10))[0] or type(error).__name__}"
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{path} is not a checkpoint: it has no state_dict")
@@ -94,7 +94,8 @@ def from_plain(value: Any) -> Any:
         if _ARRAY in value:
             return value[_ARRAY].cpu().numpy()
         if _SPARSE in value:
-            return sparse.csr_matrix([part.cpu().numpy() for part in value[_SPARSE]], shape=tuple(value["shape"]))
+            parts = tuple(part.cpu().numpy() for part in value[_SPARSE])
+            return sparse.csr_matrix(parts, shape=tuple(value["shape"]))
         return {key: from_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(map(from_plain, value))
@@ -105,7 +106,7 @@ def random_state() -> dict[str, Any]:
     """State of every random number generator that training draws from."""
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(legacy=False),
+        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - RecBole draws from the global generator
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -114,7 +115,7 @@ def random_state() -> dict[str, Any]:
 def restore_random_state(state: Mapping[str, Any]) -> None:
     """Put the generators back to a ``random_state``."""
     random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])

@@ -161,7 +161,7 @@ class StageTrainer(SafeCheckpoints):
     def _check_nan(self, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):
             raise UserError(
-                f"the training loss became {float(loss)} in stage {self.stage}: lower the learning rate, "
+                f"the training loss became {loss.item()} in stage {self.stage}: lower the learning rate, "
                 "or check the features (msm4sr features check)"
             )
 

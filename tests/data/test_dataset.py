@@ -1,0 +1,397 @@
+"""The vectorised data set against RecBole's own, tensor for tensor, and item features against their stores.
+
+Ties in time keep the order of the file, in RecBole's data set and in ours.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from recbole.data import create_samplers
+from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.data.utils import get_dataloader
+
+from recbole_msm4sr.config import Config
+from recbole_msm4sr.data.dataset import (
+    MultimodalSequentialDataset,
+    SequenceInteraction,
+    VectorisedSequentialDataset,
+)
+from recbole_msm4sr.data.feature_store import FeatureStore
+from recbole_msm4sr.errors import UserError
+
+SMALL_ML_100K = {"user_inter_num_interval": "[20,80]"}
+PARTS = ("train", "valid", "test")
+
+
+def assert_same_rows(ours: Any, theirs: Interaction) -> None:
+    """The same columns in the same order, the same rows in the same order, the same dtypes."""
+    assert len(ours) == len(theirs)
+    assert list(ours.columns) == list(theirs.columns)
+    assert set(ours.interaction) == set(theirs.interaction)
+    for name in theirs.columns:
+        assert ours[name].dtype == theirs[name].dtype, name
+        assert ours[name].shape == theirs[name].shape, name
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+def build_both(
+    model: str, dataset: str, settings: Mapping[str, Any]
+) -> tuple[Config, VectorisedSequentialDataset, list[Any], SequentialDataset, list[Any]]:
+    """Our and RecBole's whole data set with the parts they split into, from settings of their own."""
+    ours = VectorisedSequentialDataset(Config(model, dataset, config_dict=copy.deepcopy(dict(settings))))
+    config = Config(model, dataset, config_dict=copy.deepcopy(dict(settings)))
+    theirs = SequentialDataset(config)
+    return config, ours, ours.build(), theirs, theirs.build()
+
+
+def assert_same_split(model: str, dataset: str, settings: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    _, our_whole, ours, their_whole, theirs = build_both(model, dataset, settings)
+    assert_same_rows(our_whole.inter_feat, their_whole.inter_feat)
+    assert len(ours) == len(theirs) == 3
+    for our_part, their_part in zip(ours, theirs, strict=True):
+        assert_same_rows(our_part.inter_feat, their_part.inter_feat)
+    for name in ("field2type", "field2source", "field2seqlen", "field2token_id"):
+        assert getattr(our_whole, name) == getattr(their_whole, name), name
+    return ours, theirs
+
+
+@pytest.fixture
+def write_inter(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Write data set ``x`` with many equal times and users of 1 to 30 items; returns the settings to read it."""
+
+    def write(seed: int, extra: Mapping[str, Callable[[np.random.Generator], str]] | None = None) -> dict[str, Any]:
+        rng = np.random.default_rng(seed)
+        extra = extra or {}
+        counts = np.concatenate([[1, 1, 2, 2, 3, 3, 4, 4, 5, 12, 13, 30], rng.integers(1, 9, 12)])
+        rows = [
+            "\t".join(
+                [f"u{user}", f"i{rng.integers(25)}", str(rng.integers(3)), *[make(rng) for make in extra.values()]]
+            )
+            for user, count in enumerate(counts)
+            for _ in range(count)
+        ]
+        header = "\t".join(["user_id:token", "item_id:token", "timestamp:float", *extra])
+        folder = tmp_path / "data" / "x"
+        folder.mkdir(parents=True)
+        (folder / "x.inter").write_text("\n".join([header, *[rows[i] for i in rng.permutation(len(rows))], ""]))
+        return {"data_path": str(tmp_path / "data"), "MAX_ITEM_LIST_LENGTH": 10}
+
+    return write
+
+
+# --- the same rows as RecBole
+
+
+def test_ml_100k_gives_recboles_rows_with_its_real_ties_in_time() -> None:
+    ours, _ = assert_same_split("SASRec", "ml-100k", SMALL_ML_100K)
+    train = ours[0].inter_feat
+    assert len(train) > 10_000
+    assert (train["item_length"] == 50).sum() > 100  # histories longer than MAX_ITEM_LIST_LENGTH are among them
+    lists, length = train["timestamp_list"], train["item_length"]
+    tied = (lists[:, 1:] == lists[:, :-1]) & (torch.arange(1, 50) < length.unsqueeze(1))
+    assert tied.any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("mode", ["valid_and_test", "valid_only", "test_only"])
+def test_small_data_with_many_ties_gives_recboles_rows(
+    write_inter: Callable[..., dict[str, Any]], seed: int, mode: str
+) -> None:
+    args = {"split": {"LS": mode}, "order": "TO", "group_by": "user", "mode": "full"}
+    ours, _ = assert_same_split("SASRec", "x", {**write_inter(seed), "eval_args": args})
+    assert [len(part) > 0 for part in ours] == [True, mode != "test_only", mode != "valid_only"]
+
+
+@pytest.mark.parametrize("group_by", ["user", "none"])
+def test_ratio_splits_give_recboles_rows(write_inter: Callable[..., dict[str, Any]], group_by: str) -> None:
+    args = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": group_by, "mode": "full"}
+    assert_same_split("SASRec", "x", {**write_inter(1), "eval_args": args})
+
+
+TIME_SPLIT = {"split": {"TS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": "user", "mode": "full"}
+
+
+def test_time_splits_give_recboles_rows() -> None:
+    ours, _ = assert_same_split("SASRec", "ml-100k", {"user_inter_num_interval": "[20,40]", "eval_args": TIME_SPLIT})
+    assert min(map(len, ours)) > 0
+
+
+@pytest.mark.xfail(
+    strict=True, raises=IndexError, reason="SequenceInteraction.take makes a float index of an empty list"
+)
+def test_a_split_with_an_empty_part_gives_recboles_rows(write_inter: Callable[..., dict[str, Any]]) -> None:
+    ours, _ = assert_same_split("SASRec", "x", {**write_inter(1), "eval_args": TIME_SPLIT})
+    assert len(ours[2]) == 0
+
+
+EXTRA = {
+    "rating:float": lambda rng: f"{rng.random():.3f}",
+    "tags:token_seq": lambda rng: " ".join(f"t{rng.integers(9)}" for _ in range(rng.integers(0, 4))),
+    "sizes:float_seq": lambda rng: " ".join(f"{rng.random():.2f}" for _ in range(rng.integers(0, 3))),
+    "place:token": lambda rng: f"p{rng.integers(4)}" if rng.random() < 0.8 else "",
+}
+
+
+def test_extra_columns_of_every_type_give_recboles_rows(write_inter: Callable[..., dict[str, Any]]) -> None:
+    ours, _ = assert_same_split("SASRec", "x", {**write_inter(2, EXTRA), "load_col": None})
+    train = ours[0].inter_feat
+    assert train["tags_list"].shape == (len(train), 10, 3)
+    assert train["sizes_list"].dtype == torch.float32
+
+
+def test_numerical_features_give_recboles_rows(write_inter: Callable[..., dict[str, Any]]) -> None:
+    settings = {**write_inter(3, EXTRA), "load_col": None, "numerical_features": ["rating"]}
+    ours, _ = assert_same_split("SASRec", "x", settings)
+    assert ours[0].inter_feat["rating_list"].shape[1:] == (10, 2)
+
+
+def test_s3recs_item_attribute_is_loaded_as_recbole_loads_it() -> None:
+    _, ours, our_parts, theirs, their_parts = build_both("S3Rec", "ml-100k", SMALL_ML_100K)
+    assert "class" in ours.item_feat.columns
+    assert_same_rows(ours.item_feat, theirs.item_feat)
+    for our_part, their_part in zip(our_parts, their_parts, strict=True):
+        assert_same_rows(our_part.inter_feat, their_part.inter_feat)
+        rows = torch.arange(5)
+        assert_same_rows(our_part[rows], their_part[rows])  # joined with the item's attributes
+
+
+@pytest.mark.xfail(strict=True, reason="deleting a column of a SequenceInteraction deletes it from a copy")
+def test_unused_columns_are_dropped_as_recbole_drops_them(write_inter: Callable[..., dict[str, Any]]) -> None:
+    settings = {**write_inter(2, EXTRA), "load_col": None, "unused_col": {"inter": ["rating", "tags_list"]}}
+    _, _, ours, _, theirs = build_both("SASRec", "x", settings)
+    assert "rating" not in theirs[0].inter_feat
+    for our_part, their_part in zip(ours, theirs, strict=True):
+        assert_same_rows(our_part.inter_feat, their_part.inter_feat)
+
+
+def test_equal_times_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    """Times that differ by less than a float32 can tell are equal too, as in RecBole."""
+    folder = tmp_path / "data" / "x"
+    folder.mkdir(parents=True)
+    times = {"c": 1_500_000_001, "a": 1_500_000_000, "d": 1_500_000_002, "b": 1_400_000_000, "e": 1_600_000_000}
+    lines = [f"u\t{item}\t{time}" for item, time in times.items()]
+    (folder / "x.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *lines, ""]))
+    ours, theirs = assert_same_split("SASRec", "x", {"data_path": str(tmp_path / "data")})
+    for test in (ours[2], theirs[2]):
+        row = test.inter_feat[0:1]
+        items = [*row["item_id_list"][0, :4].tolist(), int(row["item_id"])]
+        assert "".join(test.id2token("item_id", items)) == "bcade"
+
+
+def test_inter_matrix_is_recboles(write_inter: Callable[..., dict[str, Any]]) -> None:
+    _, ours, our_parts, theirs, their_parts = build_both("SASRec", "x", write_inter(0))
+    for our_part, their_part in zip([ours, *our_parts], [theirs, *their_parts], strict=True):
+        for value_field in (None, "timestamp"):
+            mine = our_part.inter_matrix("csr", value_field)
+            assert (mine != their_part.inter_matrix("csr", value_field)).nnz == 0
+            assert mine.dtype == their_part.inter_matrix("csr", value_field).dtype
+    assert our_parts[0].inter_matrix().nnz > 0
+
+
+def test_the_general_data_set_holds_out_the_same_items() -> None:
+    """SASRec and LightGCN are tested on the same item of every user (of four interactions and more)."""
+    general = Config("LightGCN", "ml-100k", config_dict=dict(SMALL_ML_100K))
+    sequential = Config("SASRec", "ml-100k", config_dict=dict(SMALL_ML_100K))
+    held_out = []
+    for dataset in (Dataset(general), VectorisedSequentialDataset(sequential)):
+        parts = dataset.build()[1:]
+        held_out.append(
+            [
+                dict(
+                    zip(
+                        part.id2token("user_id", part.inter_feat["user_id"]),
+                        part.id2token("item_id", part.inter_feat["item_id"]),
+                        strict=True,
+                    )
+                )
+                for part in parts
+            ]
+        )
+    assert held_out[0] == held_out[1]
+    assert len(held_out[0][1]) > 300
+
+
+# --- through RecBole's loaders
+
+
+@pytest.mark.parametrize("phase", ["valid", "test"])
+def test_full_ranking_batches_are_those_of_the_stock_data_set(phase: str) -> None:
+    config, ours, our_parts, theirs, their_parts = build_both(
+        "SASRec", "ml-100k", {**SMALL_ML_100K, "eval_batch_size": 200}
+    )
+    loaders = []
+    for whole, parts in ((ours, our_parts), (theirs, their_parts)):
+        sampler = create_samplers(config, whole, parts)[PARTS.index(phase)]
+        loaders.append(get_dataloader(config, phase)(config, parts[PARTS.index(phase)], sampler, shuffle=False))
+    assert type(loaders[0]).__name__ == "FullSortEvalDataLoader"
+    batches = [list(loader) for loader in loaders]
+    assert len(batches[0]) == len(batches[1]) > 1
+    for (our_rows, our_history, *our_positive), (rows, history, *positive) in zip(*batches, strict=True):
+        assert_same_rows(our_rows, rows)
+        assert our_history is history is None
+        for mine, stock in zip(our_positive, positive, strict=True):
+            assert torch.equal(mine, stock)
+
+
+@pytest.mark.parametrize("loss", ["CE", "BPR"])
+def test_recboles_training_batches_are_those_of_the_stock_data_set(
+    write_inter: Callable[..., dict[str, Any]], loss: str
+) -> None:
+    settings: dict[str, Any] = {**write_inter(0), "loss_type": loss, "train_batch_size": 16}
+    config, ours, our_parts, theirs, their_parts = build_both("SASRec", "x", settings)
+    epochs = []
+    for whole, parts in ((ours, our_parts), (theirs, their_parts)):
+        np.random.seed(0)  # noqa: NPY002 - RecBole samples negatives from the global state
+        torch.manual_seed(0)
+        sampler = create_samplers(config, whole, parts)[0]
+        epochs.append(list(get_dataloader(config, "train")(config, parts[0], sampler, shuffle=True)))
+    assert len(epochs[0]) == len(epochs[1]) > 1
+    assert ("neg_item_id" in epochs[0][0]) == (loss == "BPR")
+    for mine, stock in zip(*epochs, strict=True):
+        assert set(mine.columns) == set(stock.columns)
+        for name in stock.columns:
+            assert torch.equal(mine[name], stock[name]), name
+
+
+# --- SequenceInteraction as an Interaction
+
+
+@pytest.mark.parametrize(
+    "index", [slice(2, 9), [4, 1, 1], np.array([5, 0]), torch.tensor([7, 2, 2])], ids=lambda x: type(x).__name__
+)
+def test_rows_are_indexed_as_recbole_indexes_them(write_inter: Callable[..., dict[str, Any]], index: Any) -> None:
+    _, _, ours, _, theirs = build_both("SASRec", "x", write_inter(0))
+    mine, stock = ours[0].inter_feat[index], theirs[0].inter_feat[index]
+    assert type(mine) is type(stock) is Interaction
+    for name in stock.columns:
+        assert torch.equal(mine[name], stock[name]), name
+
+
+def test_rows_are_sorted_stably_and_shuffled_whole(write_inter: Callable[..., dict[str, Any]]) -> None:
+    _, ours, _, theirs, _ = build_both("SASRec", "x", write_inter(0))
+    for dataset in (ours, theirs):
+        dataset.sort(by=["item_id", "timestamp"])
+    assert_same_rows(ours.inter_feat, theirs.inter_feat)
+    for dataset in (ours, theirs):
+        torch.manual_seed(1)
+        dataset.shuffle()
+    assert_same_rows(ours.inter_feat, theirs.inter_feat)
+
+
+def test_an_unknown_column_is_a_key_error(write_inter: Callable[..., dict[str, Any]]) -> None:
+    _, _, ours, _, _ = build_both("SASRec", "x", write_inter(0))
+    assert isinstance(ours[0].inter_feat, SequenceInteraction)
+    assert "nothing" not in ours[0].inter_feat
+    with pytest.raises(KeyError):
+        ours[0].inter_feat["nothing"]
+
+
+# --- item features
+
+
+def multimodal(tiny_dataset: tuple[Path, str], **settings: Any) -> MultimodalSequentialDataset:
+    data_path, name = tiny_dataset
+    config = Config("MSM4SR", name, config_dict={"data_path": str(data_path), **settings})
+    return MultimodalSequentialDataset(config)
+
+
+def replace_store(folder: Path, tokens: list[str], dim: int = 8) -> FeatureStore:
+    """A store in which row r of item k (of r + 1 rows) is filled with k + r / 10."""
+    rows = [
+        np.repeat(np.arange(k % 3 + 1)[:, None] / 10 + k, dim, axis=1).astype(np.float32) for k in range(len(tokens))
+    ]
+    return FeatureStore.write(folder, tokens, rows, encoder="test", overwrite=True)
+
+
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_features_lie_in_the_order_of_the_internal_ids(tiny_dataset: tuple[Path, str], modality: str) -> None:
+    data = multimodal(tiny_dataset)
+    store = FeatureStore.open(Path(data.config["feature_path"]) / modality)
+    values, offsets = data.item_features[modality]
+    tokens = data.field2id_token["item_id"]
+    assert store.item_tokens != tokens[1:].tolist()  # or the test would show nothing
+    assert (values.dtype, offsets.dtype) == (torch.float16, torch.int64)
+    assert offsets.shape == (data.item_num + 1,)
+    assert int(offsets[-1]) == len(values)
+    assert offsets[:2].tolist() == [0, 0]  # the padding item owns no row
+    for item, token in enumerate(tokens[1:], start=1):
+        np.testing.assert_array_equal(values[offsets[item] : offsets[item + 1]].numpy(), store.rows_of(token))
+
+
+def test_an_item_without_an_image_owns_no_row_and_rows_keep_their_order(tiny_dataset: tuple[Path, str]) -> None:
+    data = multimodal(tiny_dataset)
+    counts = {modality: offsets.diff()[1:] for modality, (_, offsets) in data.item_features.items()}
+    assert counts["text"].min() >= 1
+    assert counts["image"].min() == 0
+    values, offsets = data.item_features["text"]
+    store = FeatureStore.open(Path(data.config["feature_path"]) / "text")
+    longest = int(offsets.diff().argmax())
+    token = data.field2id_token["item_id"][longest]
+    assert not np.array_equal(store.rows_of(token), store.rows_of(token)[::-1])
+    np.testing.assert_array_equal(values[offsets[longest]].numpy(), store.rows_of(token)[0])
+
+
+def test_only_the_modalities_in_use_are_read(tiny_dataset: tuple[Path, str]) -> None:
+    assert set(multimodal(tiny_dataset, modalities=["image"]).item_features) == {"image"}
+    both = multimodal(tiny_dataset, modalities=["text"], pretrain_modalities=["text", "image"])
+    assert set(both.item_features) == set(both.feature_fingerprints) == {"text", "image"}
+
+
+def test_every_part_of_the_split_carries_the_features(tiny_dataset: tuple[Path, str]) -> None:
+    data = multimodal(tiny_dataset)
+    for part in data.build():
+        assert part.item_features is data.item_features
+
+
+def test_a_store_that_lacks_items_is_refused_unless_told_otherwise(tiny_dataset: tuple[Path, str]) -> None:
+    data_path, name = tiny_dataset
+    replace_store(data_path / name / "features" / "text", [f"i{i}" for i in range(28)])
+    with pytest.raises(UserError, match=r"lacks 2 of 30 items \(i2[89], i2[89]\): set allow_missing_features: true"):
+        multimodal(tiny_dataset)
+    data = multimodal(tiny_dataset, allow_missing_features=True)
+    counts = data.item_features["text"][1].diff().tolist()
+    by_token = dict(zip(data.field2id_token["item_id"], counts, strict=True))
+    assert by_token == {"[PAD]": 0, **{f"i{k}": k % 3 + 1 for k in range(28)}, "i28": 0, "i29": 0}
+
+
+def test_items_of_the_store_that_nobody_bought_are_left_out(tiny_dataset: tuple[Path, str]) -> None:
+    data_path, name = tiny_dataset
+    tokens = ["elsewhere", *[f"i{i}" for i in reversed(range(30))], "nowhere"]
+    replace_store(data_path / name / "features" / "text", tokens)
+    data = multimodal(tiny_dataset)
+    values, offsets = data.item_features["text"]
+    item = data.token2id("item_id", "i7")
+    k = tokens.index("i7")
+    expected = np.array([k + r / 10 for r in range(k % 3 + 1)], dtype=np.float16)
+    np.testing.assert_array_equal(values[offsets[item] : offsets[item + 1], 0].numpy(), expected)
+    assert len(values) == sum(k % 3 + 1 for k in range(1, 31))
+
+
+def test_a_feature_size_that_differs_from_the_store_is_refused(tiny_dataset: tuple[Path, str]) -> None:
+    with pytest.raises(UserError, match=r"vectors of 8 numbers, not feature_size \(768\): .*set feature_size to 8"):
+        multimodal(tiny_dataset, modalities=["text"], feature_size=768)
+    assert multimodal(tiny_dataset, modalities=["text"], feature_size=8).item_features["text"][0].shape[1] == 8
+
+
+def test_a_missing_store_is_refused_with_the_way_to_make_one(tiny_dataset: tuple[Path, str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no feature store .*elsewhere.text: import one .*leave text out"):
+        multimodal(tiny_dataset, feature_path=str(tmp_path / "elsewhere"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_no_numbers_are_refused(tiny_dataset: tuple[Path, str], bad: float) -> None:
+    data_path, name = tiny_dataset
+    folder = data_path / name / "features" / "text"
+    values = np.load(folder / "values.npy", mmap_mode="r+")
+    values[5, 3] = bad
+    values.flush()
+    with pytest.raises(UserError, match=r"holds NaN or infinity: run msm4sr features check"):
+        multimodal(tiny_dataset)

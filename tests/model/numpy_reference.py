@@ -1,0 +1,215 @@
+"""The paper's equations in plain float64 numpy, written out term by term, to check the models against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Array = npt.NDArray[np.float64]
+
+
+def to_numpy(state_dict: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, Array]:
+    """The weights whose names begin with ``prefix``, without it."""
+    return {
+        name.removeprefix(prefix): tensor.detach().double().numpy()
+        for name, tensor in state_dict.items()
+        if name.startswith(prefix)
+    }
+
+
+def softmax(x: Array) -> Array:
+    exponent = np.exp(x - x.max())
+    return exponent / exponent.sum()
+
+
+def cosine(a: Array, b: Array) -> float:
+    return float(a @ b / (math.sqrt(a @ a) * math.sqrt(b @ b)))
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
+    return (x - x.mean()) / np.sqrt(((x - x.mean()) ** 2).mean() + eps) * weight + bias
+
+
+def gelu(x: Array) -> Array:
+    return np.array([0.5 * value * (1 + math.erf(value / math.sqrt(2))) for value in x])
+
+
+def attention_pooling(rows: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Array:
+    """Eq. 3 with W1 [d, d_a] and W2 [d_a] applied one after the other."""
+    alpha = softmax((rows @ w1 + b1) @ w2 + b2)
+    pooled = np.zeros(rows.shape[1])
+    for weight, row in zip(alpha, rows, strict=True):
+        pooled += weight * row
+    return pooled
+
+
+def mixture_of_experts(e: Array, weights: Mapping[str, Array]) -> Array:
+    """Eq. 4-5, one expert after the other."""
+    n_experts, size = weights["norm_weight"].shape
+    gate = softmax(weights["gate.weight"] @ e + weights["gate.bias"])
+    z = np.zeros(size)
+    for k in range(n_experts):
+        own = slice(k * size, (k + 1) * size)
+        linear = weights["experts.weight"][own] @ e + weights["experts.bias"][own]
+        z += gate[k] * layer_norm(linear, weights["norm_weight"][k], weights["norm_bias"][k], 1e-5)
+    return z
+
+
+def encode_item(rows: Array, weights: Mapping[str, Array]) -> Array:
+    """z of one item (eq. 3-5), or the "missing" vector."""
+    if len(rows) == 0:
+        return weights["missing"]
+    pooled = attention_pooling(
+        rows,
+        weights["attention.w1.weight"].T,
+        weights["attention.w1.bias"],
+        weights["attention.w2.weight"][0],
+        weights["attention.w2.bias"][0],
+    )
+    experts = {name.removeprefix("experts."): w for name, w in weights.items() if name.startswith("experts.")}
+    return mixture_of_experts(pooled, experts)
+
+
+def encode_items(dataset: Any, state_dict: Mapping[str, torch.Tensor], modalities: list[str]) -> Array:
+    """F of every modality, [M, n_items, d0]."""
+    tables = []
+    for modality in modalities:
+        weights = to_numpy(state_dict, f"m2se.encoders.{modality}.")
+        values, offsets = dataset.item_features[modality]
+        rows, bounds = values.double().numpy(), offsets.tolist()
+        tables.append([encode_item(rows[a:b], weights) for a, b in pairwise(bounds)])
+    return np.array(tables)
+
+
+def last_state(embeddings: Array, weights: Mapping[str, Array], n_heads: int, eps: float) -> Array:
+    """The last row of H_L for one sequence [n, d0] without padding (III-B 4); nothing follows it, so no mask."""
+    n, size = embeddings.shape
+    width = size // n_heads
+    hidden = [
+        layer_norm(
+            embeddings[i] + weights["position_embedding.weight"][i], weights["norm.weight"], weights["norm.bias"], eps
+        )
+        for i in range(n)
+    ]
+    n_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
+    for layer in range(n_layers):
+        w = {name.removeprefix(f"layers.{layer}."): v for name, v in weights.items() if f"layers.{layer}." in name}
+        qkv = [w["query_key_value.weight"] @ h + w["query_key_value.bias"] for h in hidden]
+        following = []
+        for i in range(n):
+            context = np.zeros(size)
+            for head in range(n_heads):
+                at = slice(head * width, (head + 1) * width)
+                query = qkv[i][:size][at]
+                scores = np.array([query @ qkv[j][size : 2 * size][at] / math.sqrt(width) for j in range(i + 1)])
+                for j, share in enumerate(softmax(scores)):
+                    context[at] += share * qkv[j][2 * size :][at]
+            attended = w["attention_output.weight"] @ context + w["attention_output.bias"]
+            h = layer_norm(hidden[i] + attended, w["attention_norm.weight"], w["attention_norm.bias"], eps)
+            inner = gelu(w["inner.weight"] @ h + w["inner.bias"])
+            outer = w["outer.weight"] @ inner + w["outer.bias"]
+            following.append(layer_norm(h + outer, w["feed_forward_norm.weight"], w["feed_forward_norm.bias"], eps))
+        hidden = following
+    return hidden[-1]
+
+
+def nip(direct: Array, crossed: Array, item_emb: Array, item_ids: list[int], temperature: float) -> float:
+    """Eq. 7 (and 8), mean over the pairs; another pair with j's target is no negative of j."""
+
+    def f(s: Array, z: Array) -> float:
+        return math.exp(cosine(s, z) / temperature)
+
+    total = 0.0
+    for j in range(len(item_ids)):
+        denominator = 0.0
+        for other in range(len(item_ids)):
+            if other != j and item_ids[other] == item_ids[j]:
+                continue
+            denominator += f(direct[j], item_emb[other]) + f(crossed[j], item_emb[other])
+        total -= math.log((f(direct[j], item_emb[j]) + f(crossed[j], item_emb[j])) / denominator)
+    return total / len(item_ids)
+
+
+def cmcl(direct: Array, crossed: Array, item_ids: list[int], temperature: float) -> float:
+    """Eq. 9 (and 10), mean over the pairs; another pair with j's target is no negative of j."""
+
+    def f(a: Array, b: Array) -> float:
+        return math.exp(cosine(a, b) / temperature)
+
+    def ell(view: Array, other_view: Array, j: int) -> float:
+        denominator = f(view[j], other_view[j])
+        for other in range(len(item_ids)):
+            if item_ids[other] != item_ids[j]:
+                denominator += f(view[j], other_view[other])
+                denominator += f(view[j], view[other])
+        return math.log(f(view[j], other_view[j]) / denominator)
+
+    n = len(item_ids)
+    return -0.5 * sum(ell(direct, crossed, j) + ell(crossed, direct, j) for j in range(n)) / n
+
+
+def pretrain_losses(
+    dataset: Any,
+    state_dict: Mapping[str, torch.Tensor],
+    pairs: list[tuple[list[int], int]],
+    config: Mapping[str, Any],
+) -> dict[str, float]:
+    """Eq. 3-11 with ρ = 0 and p = 0: every prefix goes through the transformer by itself."""
+    modalities = config["modalities"]
+    table = encode_items(dataset, state_dict, modalities)
+    transformer = to_numpy(state_dict, "m2se.transformer.")
+    h = {
+        name: np.array(
+            [
+                last_state(table[m][prefix], transformer, config["n_heads"], config["layer_norm_eps"])
+                for prefix, _ in pairs
+            ]
+        )
+        for m, name in enumerate(modalities)
+    }
+    targets = [target for _, target in pairs]
+    losses = {}
+    for m, name in enumerate(modalities):
+        weight, bias = to_numpy(state_dict, f"objective.projections.{name}.").values()
+        other = modalities[1 - m] if len(modalities) == 2 else name
+        direct, crossed = h[name] @ weight.T + bias, h[other] @ weight.T + bias  # eq. 6
+        losses[f"nip_{name}"] = nip(direct, crossed, table[m][targets], targets, config["temperature"])
+        if len(modalities) == 2:
+            losses[f"cmcl_{name}"] = config["cmcl_weight"] * cmcl(direct, crossed, targets, config["temperature"])
+    return losses
+
+
+def finetune_scores(
+    dataset: Any,
+    state_dict: Mapping[str, torch.Tensor],
+    prefixes: list[list[int]],
+    config: Mapping[str, Any],
+) -> Array:
+    """The argument of eq. 12's softmax for every prefix and item, [P, n_items]; cosines over τ if so configured."""
+    table = encode_items(dataset, state_dict, config["modalities"])
+    if config["use_id"]:
+        table = table + to_numpy(state_dict)["item_embedding.weight"]
+    transformer = to_numpy(state_dict, "m2se.transformer.")
+    scores = np.zeros((len(prefixes), table.shape[1]))
+    for row, prefix in enumerate(prefixes):
+        for stream in table:
+            state = last_state(stream[prefix], transformer, config["n_heads"], config["layer_norm_eps"])
+            for item, vector in enumerate(stream):
+                if config["similarity"] == "cosine":
+                    scores[row, item] += cosine(state, vector) / config["temperature"]
+                else:
+                    scores[row, item] += state @ vector
+    return scores
+
+
+def cross_entropy(scores: Array, targets: list[int]) -> float:
+    """Eq. 13, mean over the pairs; item 0 is padding and no candidate."""
+    return float(
+        np.mean([-math.log(softmax(row[1:])[target - 1]) for row, target in zip(scores, targets, strict=True)])
+    )

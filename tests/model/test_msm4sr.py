@@ -1,0 +1,304 @@
+"""MSM4SR: fine-tuning (eq. 12-13), its variants, and the item table of an evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy_reference as reference
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+from tiny_catalogue import (
+    ITEM,
+    ITEM_SEQ,
+    LENGTH,
+    MAX_LENGTH,
+    N_ITEMS,
+    histories,
+    make_config,
+    make_dataset,
+    packed_batch,
+    pairs_of,
+    randomise,
+    spy_on_encode_items,
+    without_augmentation,
+)
+
+from recbole_msm4sr.model.base import PackedSequentialRecommender
+from recbole_msm4sr.model.msm4sr import MSM4SR, MSM4SRPretrain
+from recbole_msm4sr.model.sasrecm import SASRecM
+
+VARIANTS = [
+    {},
+    {"similarity": "cosine"},
+    {"use_id": False},
+    {"modalities": ["text"]},
+    {"modalities": ["image"], "use_id": False, "similarity": "cosine"},
+    {"modalities": ["image", "text"]},
+]
+PREFIXES = [[1, 2, 3], [5], [8, 6, 7, 9, 1, 1, 4]]
+ALL_MODELS = [MSM4SR, MSM4SRPretrain, SASRecM]
+
+
+def make_model(model_class: type = MSM4SR, **changes: Any) -> Any:
+    return randomise(model_class(make_config(**changes), make_dataset()))
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_loss_is_the_cross_entropy_of_equation_12(changes: dict[str, Any]) -> None:
+    model, batch = make_model(**changes), packed_batch()
+    prefixes, targets = map(list, zip(*pairs_of(batch), strict=True))
+    scores = reference.finetune_scores(make_dataset(), model.state_dict(), prefixes, make_config(**changes))
+    (loss,) = model.calculate_loss(batch)
+    assert model.loss_names == ("ce",)
+    np.testing.assert_allclose(loss.item(), reference.cross_entropy(scores, targets), rtol=1e-9)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_scores_are_those_of_equation_12(changes: dict[str, Any]) -> None:
+    model = make_model(**changes).eval()
+    expected = reference.finetune_scores(make_dataset(), model.state_dict(), PREFIXES, make_config(**changes))
+    np.testing.assert_allclose(
+        model.full_sort_predict(histories(PREFIXES))[:, 1:], expected[:, 1:], rtol=1e-8, atol=1e-9
+    )
+
+
+def test_end_to_end_training_adds_the_pretraining_losses() -> None:
+    changes = {"training": "e2e", "cmcl_weight": 0.5} | without_augmentation()
+    model, batch = make_model(**changes), packed_batch()
+    assert model.loss_names == ("ce", "nip_text", "nip_image", "cmcl_text", "cmcl_image")
+    losses = model.calculate_loss(batch)
+    state, config, pairs = model.state_dict(), make_config(**changes), pairs_of(batch)
+    scores = reference.finetune_scores(make_dataset(), state, [prefix for prefix, _ in pairs], config)
+    expected = {"ce": reference.cross_entropy(scores, [target for _, target in pairs])}
+    expected |= reference.pretrain_losses(make_dataset(), state, pairs, config)
+    np.testing.assert_allclose([x.item() for x in losses], [expected[name] for name in model.loss_names], rtol=1e-9)
+
+
+@pytest.mark.parametrize("training", ["two_stage", "finetune"])
+def test_fine_tuning_alone_has_no_pretraining_weights(training: str) -> None:
+    assert not [name for name in make_model(training=training).state_dict() if name.startswith("objective")]
+
+
+def test_random_dropout_and_mixup_are_off_in_fine_tuning() -> None:
+    model, batch = make_model(sequence_dropout=0.9, mixup_max=0.5), packed_batch()
+    in_training = {model.train().calculate_loss(batch)[0].item() for _ in range(5)}
+    assert len(in_training) == 1
+    assert model.eval().calculate_loss(batch)[0].item() == pytest.approx(in_training.pop(), rel=1e-12)
+
+
+@pytest.mark.parametrize("probability", ["encoder_dropout_prob", "hidden_dropout_prob", "attn_dropout_prob"])
+def test_each_dropout_probability_acts_in_training_mode_only(probability: str) -> None:
+    model, batch = make_model(**{probability: 0.5}), packed_batch()
+    assert model.train().calculate_loss(batch)[0] != model.calculate_loss(batch)[0]
+    assert model.eval().calculate_loss(batch)[0] == model.calculate_loss(batch)[0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"similarity": "cosine", "temperature": 1.0}, {"training": "e2e"}])
+def test_every_weight_learns_except_the_biases_that_softmax_cancels(changes: dict[str, Any]) -> None:
+    """b1 and b2 of eq. 3 add the same number to all logits; padding is no item, so E of item 0 stays zero."""
+    model = make_model(**changes)
+    sum(model.calculate_loss(packed_batch())).backward()
+    for name, parameter in model.named_parameters():
+        largest = parameter.grad.abs().max().item()
+        if name.endswith(("attention.w1.bias", "attention.w2.bias")):
+            assert largest < 1e-10, name
+        else:
+            assert largest > 1e-7, name
+    assert (model.item_embedding.weight.grad[0] == 0).all()
+    assert (model.item_embedding.weight.grad[1:].abs().sum(dim=1) > 0).all()
+
+
+def test_padding_embedding_has_no_influence() -> None:
+    model, batch = make_model(), packed_batch()
+    before = model.calculate_loss(batch)[0].item()
+    with torch.no_grad():
+        model.item_embedding.weight[0] = 1e3
+    assert model.calculate_loss(batch)[0].item() == before
+
+
+# -- the contract that all models share --------------------------------------------------------------------------------
+@torch.no_grad()
+@pytest.mark.parametrize("model_class", ALL_MODELS)
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_scores_are_inner_products_of_user_and_item_vectors(
+    model_class: type[PackedSequentialRecommender], similarity: str
+) -> None:
+    model = make_model(model_class, similarity=similarity).eval()
+    interaction = histories(PREFIXES)
+    users, items = model.user_vectors(interaction), model.item_vectors()
+    scores = model.full_sort_predict(interaction)
+    assert users.shape == (3, items.size(1))
+    assert scores.shape == (3, N_ITEMS)
+    torch.testing.assert_close(scores, users @ items.T, rtol=1e-12, atol=1e-12)
+    for item in range(1, N_ITEMS):
+        interaction.update(Interaction({ITEM: torch.full((3,), item)}))
+        torch.testing.assert_close(model.predict(interaction), scores[:, item], rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_class", ALL_MODELS)
+def test_packed_states_are_those_of_the_prefixes(model_class: type[PackedSequentialRecommender]) -> None:
+    """In float32, as trained: the state at position t is the last state of the prefix of t + 1 items."""
+    model = make_model(model_class).float().eval()
+    batch = packed_batch()
+    states = model.encode(model.item_table(), batch[ITEM_SEQ])
+    for row, length in enumerate(batch[LENGTH].tolist()):
+        prefixes = [batch[ITEM_SEQ][row, : time + 1].tolist() for time in range(length)]
+        packed = model.vectors_of_states(states[:, row, :length])
+        torch.testing.assert_close(packed, model.user_vectors(histories(prefixes)), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_class", ALL_MODELS)
+def test_the_width_of_padding_changes_no_score(model_class: type[PackedSequentialRecommender]) -> None:
+    model = make_model(model_class).eval()
+    short = [[1, 2, 3], [5]]
+    narrow, wide = (model.full_sort_predict(histories(short, width)) for width in (3, MAX_LENGTH))
+    torch.testing.assert_close(narrow, wide, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_class", ALL_MODELS)
+def test_item_table_is_built_once_per_evaluation(
+    model_class: type[PackedSequentialRecommender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(model_class).eval()
+    calls = spy_on_encode_items(monkeypatch, model.m2se)
+    for _ in range(3):
+        model.full_sort_predict(histories(PREFIXES))
+    model.item_vectors()
+    assert calls == [None]
+    model.train()
+    model.eval()
+    model.full_sort_predict(histories(PREFIXES))
+    assert len(calls) == 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_class", ALL_MODELS)
+def test_item_table_follows_training_and_loaded_weights(model_class: type[PackedSequentialRecommender]) -> None:
+    model, other = make_model(model_class).eval(), make_model(model_class).eval()
+    interaction = histories(PREFIXES)
+    stale = model.full_sort_predict(interaction)
+    expected = other.full_sort_predict(interaction)
+    model.load_state_dict(other.state_dict())
+    torch.testing.assert_close(model.full_sort_predict(interaction), expected, rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(expected, stale)
+    model.train()
+    for parameter in model.parameters():
+        parameter.mul_(0.5)
+    model.eval()
+    fresh = make_model(model_class).eval()
+    fresh.load_state_dict(model.state_dict())
+    scores = model.full_sort_predict(interaction)
+    torch.testing.assert_close(scores, fresh.full_sort_predict(interaction), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(scores, expected)
+
+
+@pytest.mark.xfail(strict=True, reason="load_backbone loads past _load_from_state_dict and keeps the table of before")
+@torch.no_grad()
+def test_item_table_follows_a_loaded_backbone() -> None:
+    model, pretrained = make_model().eval(), make_model(MSM4SRPretrain)
+    model.full_sort_predict(histories(PREFIXES))
+    model.load_backbone(pretrained.state_dict())
+    fresh = make_model().eval()
+    fresh.load_state_dict(model.state_dict())
+    expected = fresh.full_sort_predict(histories(PREFIXES))
+    torch.testing.assert_close(model.full_sort_predict(histories(PREFIXES)), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_training_never_uses_the_table_of_an_evaluation() -> None:
+    model, batch = make_model().eval(), packed_batch()
+    with torch.no_grad():
+        model.full_sort_predict(histories(PREFIXES))
+        for parameter in model.parameters():
+            parameter.mul_(0.5)  # in place, without train() in between
+    fresh = make_model()
+    fresh.load_state_dict(model.state_dict())
+    for mode in (False, True):  # without dropout both modes compute the same
+        (loss,) = model.calculate_loss(batch)
+        torch.testing.assert_close(loss, fresh.calculate_loss(batch)[0], rtol=1e-12, atol=1e-12)
+        loss.backward()
+        assert model.m2se.encoders["text"].experts.experts.weight.grad.abs().sum() > 0
+        model.train(mode)
+
+
+def test_no_table_is_kept_where_gradient_may_flow() -> None:
+    model = make_model().eval()
+    model.user_vectors(histories(PREFIXES)).sum().backward()
+    assert model.m2se.encoders["text"].missing.grad is not None
+    model.train()
+    with torch.no_grad():
+        model.user_vectors(histories(PREFIXES))
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+        changed = model.item_vectors()
+        torch.testing.assert_close(changed, torch.cat(tuple(model.item_table()), dim=-1))
+
+
+@pytest.mark.parametrize("model_class", ALL_MODELS)
+def test_state_dict_holds_no_features(model_class: type[PackedSequentialRecommender]) -> None:
+    model = make_model(model_class)
+    sizes = {tuple(tensor.shape) for pair in make_dataset().item_features.values() for tensor in pair}
+    assert not [name for name, tensor in model.state_dict().items() if tuple(tensor.shape) in sizes]
+    assert not [name for name in model.state_dict() if "values" in name or "offsets" in name]
+
+
+# -- the backbone of a checkpoint --------------------------------------------------------------------------------------
+def test_a_pretrained_backbone_arrives_whole_and_leaves_the_rest_alone() -> None:
+    pretrained, model = make_model(MSM4SRPretrain), make_model()
+    embedding = model.item_embedding.weight.clone()
+    model.load_backbone(pretrained.state_dict())
+    ours, theirs = model.m2se.state_dict(), pretrained.m2se.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert torch.equal(model.item_embedding.weight, embedding)
+
+
+@pytest.mark.parametrize("modalities", [["text"], ["image"], ["image", "text"]])
+def test_a_backbone_of_two_modalities_serves_one_or_another_order(modalities: list[str]) -> None:
+    pretrained, model = make_model(MSM4SRPretrain), make_model(modalities=modalities)
+    model.load_backbone(pretrained.state_dict())
+    for name in modalities:
+        assert torch.equal(model.m2se.encoders[name](), pretrained.m2se.encoders[name]())
+
+
+def test_a_backbone_that_lacks_a_modality_is_refused() -> None:
+    pretrained, model = make_model(MSM4SRPretrain, modalities=["text"]), make_model()
+    with pytest.raises(ValueError, match=r"lacks m2se\.encoders\.image\."):
+        model.load_backbone(pretrained.state_dict())
+
+
+def test_a_checkpoint_without_a_backbone_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"lacks m2se\."):
+        make_model().load_backbone({"item_embedding.weight": torch.zeros(4, 8)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention_size": 7}, r"m2se\.encoders\.text\.attention\.w1\.weight is \[7, 6\] there, \[5, 6\] here"),
+        (
+            {"MAX_ITEM_LIST_LENGTH": 9},
+            r"m2se\.transformer\.position_embedding\.weight is \[9, 8\] there, \[7, 8\] here",
+        ),
+    ],
+)
+def test_a_weight_of_another_shape_is_refused_by_name_and_nothing_is_loaded(
+    changes: dict[str, Any], message: str
+) -> None:
+    pretrained, model = make_model(MSM4SRPretrain, **changes), make_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        model.load_backbone(pretrained.state_dict())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.xfail(strict=True, reason="load_backbone drops the layers that it does not know")
+def test_a_backbone_with_more_layers_is_refused() -> None:
+    pretrained, model = make_model(MSM4SRPretrain, n_layers=3), make_model(n_layers=2)
+    with pytest.raises(ValueError, match="layers"):
+        model.load_backbone(pretrained.state_dict())

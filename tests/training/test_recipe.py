@@ -1,0 +1,287 @@
+"""The whole job on a tiny data set: stages, reuse, resume, what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import recbole_msm4sr
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.training import checkpoint, recipe
+from recbole_msm4sr.training.trainer import StageTrainer
+
+SMALL = {
+    "hidden_size": 8,
+    "attention_size": 4,
+    "inner_size": 16,
+    "n_experts": 2,
+    "MAX_ITEM_LIST_LENGTH": 10,
+    "window_stride": 5,
+    "train_batch_size": 64,
+    "pretrain_batch_size": 64,
+    "pretrain_epochs": 2,
+    "epochs": 3,
+}
+
+
+@pytest.fixture
+def run(tiny_dataset: tuple[Path, str]) -> Any:
+    """``run(model, **settings)`` on the tiny data set, with results below the current folder."""
+    data_path, name = tiny_dataset
+
+    def call(model: str, **settings: Any) -> dict[str, Any]:
+        small = SMALL if model.startswith("M") else {}
+        return recbole_msm4sr.run(model, name, config_dict={"data_path": str(data_path), **small, **settings})
+
+    return call
+
+
+def stages(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return json.loads((Path(result["run_folder"]) / "metrics.json").read_text())["stages"]
+
+
+def weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return checkpoint.load(Path(result["run_folder"]) / "checkpoint.pth")["state_dict"]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+class _Interrupted(Exception):
+    pass
+
+
+def interrupt_after(epochs: int, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``stage`` die after so many finished epochs, as a killed process would."""
+    save = StageTrainer._save_progress
+
+    def save_and_die(self: StageTrainer, epoch: int, train_data: Any) -> None:
+        save(self, epoch, train_data)
+        if self.stage == stage and epoch + 1 == epochs:
+            raise _Interrupted
+
+    monkeypatch.setattr(StageTrainer, "_save_progress", save_and_die)
+
+
+def test_a_run_pretrains_finetunes_and_tests(run: Any) -> None:
+    result = run("MSM4SR")
+    assert [stage["stage"] for stage in stages(result)] == ["pretrain", "finetune"]
+    assert {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"} <= result.keys()
+    names = {f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (5, 10, 20)}
+    assert result["test_result"].keys() == names
+    assert result["best_valid_score"] == result["best_valid_result"]["recall@20"]
+
+
+def test_a_run_folder_holds_settings_versions_data_metrics_log_and_checkpoint(run: Any) -> None:
+    result = run("MSM4SR", seed=3)
+    folder = Path(result["run_folder"])
+    assert folder.parts[:3] == ("runs", "tiny", "MSM4SR")
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert settings["seed"] == 3
+    assert settings["temperature"] == 0.07
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["data"].keys() == {"interactions", "text", "image"}
+    assert json.loads((folder / "metrics.json").read_text())["test_result"] == result["test_result"]
+    log = next(folder.glob("*.log")).read_text()
+    assert "pretrain epoch 2/2 | nip_text " in log
+    assert "pairs/s | peak" in log
+    assert "\x1b[" not in log
+    assert torch.load(folder / "checkpoint.pth", weights_only=True)["state_dict"]
+    assert any(Path("log_tensorboard").rglob("events*"))
+
+
+def test_every_epoch_is_one_log_line(run: Any) -> None:
+    result = run("MSM4SR")
+    lines = next(Path(result["run_folder"]).glob("*.log")).read_text().splitlines()
+    assert sum("epoch 1/3" in line for line in lines) == 1
+    assert sum("valid recall@20" in line for line in lines) == 3
+
+
+def test_logging_is_left_as_it_was(run: Any) -> None:
+    before = list(logging.getLogger().handlers)
+    run("SASRecM", epochs=1)
+    assert logging.getLogger().handlers == before
+
+
+def test_the_same_seed_gives_the_same_weights_and_metrics(run: Any) -> None:
+    first, second = run("MSM4SR", reuse=False), run("MSM4SR", reuse=False)
+    assert same(weights(first), weights(second))
+    assert first["test_result"] == second["test_result"]
+    assert not same(weights(first), weights(run("MSM4SR", seed=1)))
+
+
+def test_finished_stages_are_reused_when_settings_and_data_are_the_same(run: Any) -> None:
+    first, second = run("MSM4SR"), run("MSM4SR")
+    assert [stage["reused"] for stage in stages(second)] == [True, True]
+    assert first["test_result"] == second["test_result"]
+    assert [stage["reused"] for stage in stages(run("MSM4SR", learning_rate=0.01))] == [True, False]
+    assert [stage["reused"] for stage in stages(run("MSM4SR", temperature=0.1))] == [False, False]
+    assert [stage["reused"] for stage in stages(run("MSM4SR", reuse=False))] == [False, False]
+
+
+def test_changed_data_is_not_reused(run: Any, tiny_dataset: tuple[Path, str]) -> None:
+    run("MSM4SR")
+    inter = tiny_dataset[0] / "tiny" / "tiny.inter"
+    inter.write_text(inter.read_text() + "u0\ti1\t999999\n")
+    assert [stage["reused"] for stage in stages(run("MSM4SR"))] == [False, False]
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+@pytest.mark.parametrize("after", [1, 2])
+def test_resuming_gives_bit_for_bit_what_no_interruption_gives(
+    run: Any, stage: str, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"pretrain_epochs": 3, "epochs": 4}
+    with monkeypatch.context() as patch:
+        interrupt_after(after, stage, patch)
+        with pytest.raises(_Interrupted):
+            run("MSM4SR", **settings)
+    resumed = run("MSM4SR", **settings, resume=True)
+    assert f"{stage}: resuming after epoch {after}" in next(Path(resumed["run_folder"]).glob("*.log")).read_text()
+    whole = run("MSM4SR", **settings, reuse=False)
+    assert same(weights(resumed), weights(whole))
+    assert resumed["test_result"] == whole["test_result"]
+    assert resumed["best_valid_result"] == whole["best_valid_result"]
+    assert [s["best_epoch"] for s in stages(resumed)] == [s["best_epoch"] for s in stages(whole)]
+
+
+def test_resuming_recbole_models_is_exact_too(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for model in ("SASRec", "LightGCN"):  # LightGCN also draws negatives
+        with monkeypatch.context() as patch:
+            interrupt_after(2, "train", patch)
+            with pytest.raises(_Interrupted):
+                run(model, epochs=4)
+        resumed = run(model, epochs=4, resume=True)
+        assert same(weights(resumed), weights(run(model, epochs=4, reuse=False)))
+
+
+def test_an_interrupted_stage_starts_anew_unless_asked_to_resume(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(1, "pretrain", patch)
+        with pytest.raises(_Interrupted):
+            run("MSM4SR")
+    log = next(Path(run("MSM4SR")["run_folder"]).glob("*.log")).read_text()
+    assert "starting anew; resume=true would continue" in log
+    assert "pretrain epoch 1/2" in log
+
+
+def test_pretraining_can_validate_and_keep_its_best_epoch(run: Any) -> None:
+    pretrain = stages(run("MSM4SR", pretrain_eval_step=1, pretrain_epochs=3))[0]
+    assert pretrain["best_epoch"] in (1, 2, 3)
+    assert pretrain["best_valid_result"]["recall@20"] == pretrain["best_valid_score"]
+
+
+def test_pretraining_alone_runs_to_a_test_table(run: Any) -> None:
+    result = run("MSM4SRPretrain")
+    assert [stage["stage"] for stage in stages(result)] == ["pretrain"]
+    assert result["test_result"]["recall@20"] > 0
+
+
+def test_finetuning_starts_from_a_given_checkpoint_of_another_data_set(run: Any) -> None:
+    pretrained = Path(run("MSM4SRPretrain", seed=5)["run_folder"]) / "checkpoint.pth"
+    result = run("MSM4SR", pretrained_path=str(pretrained), epochs=0)
+    assert [stage["stage"] for stage in stages(result)] == ["finetune"]
+    source, target = checkpoint.load(pretrained)["state_dict"], weights(result)
+    shared = [name for name in target if name.startswith("m2se.")]
+    assert shared
+    assert all(torch.equal(source[name], target[name]) for name in shared)
+
+
+@pytest.mark.parametrize(
+    ("settings", "losses"),
+    [
+        ({"training": "finetune"}, {"finetune": ["ce"]}),
+        ({"pretrain_epochs": 0}, {"finetune": ["ce"]}),
+        ({"training": "e2e"}, {"e2e": ["ce", "nip_text", "nip_image", "cmcl_text", "cmcl_image"]}),
+        ({"use_nip": False}, {"pretrain": ["cmcl_text", "cmcl_image"], "finetune": ["ce"]}),
+        ({"use_cmcl": False}, {"pretrain": ["nip_text", "nip_image"], "finetune": ["ce"]}),
+        ({"use_mixup": False}, {"pretrain": ["nip_text", "nip_image", "cmcl_text", "cmcl_image"], "finetune": ["ce"]}),
+        ({"modalities": ["text"]}, {"pretrain": ["nip_text"], "finetune": ["ce"]}),
+        ({"modalities": ["image"]}, {"pretrain": ["nip_image"], "finetune": ["ce"]}),
+        (
+            {"modalities": ["text"], "pretrain_modalities": ["text", "image"]},
+            {"pretrain": ["nip_text", "nip_image", "cmcl_text", "cmcl_image"], "finetune": ["ce"]},
+        ),
+        ({"use_id": False, "similarity": "cosine"}, {"pretrain": ["nip_text", "nip_image", "cmcl_text", "cmcl_image"]}),
+        ({"train_mode": "prefix"}, {"finetune": ["ce"]}),
+    ],
+)
+def test_the_switches_of_tables_iii_and_iv_run(
+    run: Any, settings: dict[str, Any], losses: dict[str, list[str]]
+) -> None:
+    result = run("MSM4SR", **{"pretrain_epochs": 1, "epochs": 1, **settings})
+    log = next(Path(result["run_folder"]).glob("*.log")).read_text()
+    for stage, names in losses.items():
+        line = next(line for line in log.splitlines() if f"{stage} epoch 1/1" in line)
+        logged = line.split(" | ")[1].split()[::2]
+        assert logged == names
+    if "training" in settings or settings.get("pretrain_epochs") == 0:
+        assert len(stages(result)) == 1
+
+
+def test_mp4sr_is_msm4sr(run: Any) -> None:
+    assert Path(run("MP4SR", pretrain_epochs=1, epochs=1)["run_folder"]).parts[2] == "MSM4SR"
+
+
+def test_the_table_shows_the_latest_run_of_other_models_on_the_same_data(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("SASRec", epochs=1)
+    run("SASRec", epochs=1, MAX_ITEM_LIST_LENGTH=5)  # evaluated on other inputs: not comparable
+    capsys.readouterr()
+    run("MSM4SR", pretrain_epochs=1, epochs=1, MAX_ITEM_LIST_LENGTH=50, window_stride=25)
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith(("SASRec ", "MSM4SR "))]
+    assert rows == ["SASRec", "MSM4SR"]
+
+
+@pytest.mark.parametrize("model", ["GRU4Rec", "BERT4Rec", "SINE", "LightGCN"])
+def test_recbole_models_run_to_a_test_table(run: Any, model: str) -> None:
+    assert run(model, epochs=1)["test_result"].keys() >= {"recall@20", "ndcg@20"}
+
+
+def test_s3rec_runs_both_stages_and_from_a_given_model(run: Any, tiny_dataset: tuple[Path, str]) -> None:
+    lines = ["item_id:token\tclass:token_seq"] + [f"i{i}\tc{i % 3} c{i % 5}" for i in range(30)]
+    (tiny_dataset[0] / "tiny" / "tiny.item").write_text("\n".join(lines) + "\n")
+    both = run("S3Rec", pretrain_epochs=1, epochs=1)
+    assert [stage["stage"] for stage in stages(both)] == ["pretrain", "finetune"]
+    first = run("S3Rec", pretrain_epochs=1, epochs=1, train_stage="pretrain")
+    model_file = Path(first["run_folder"]) / "checkpoint.pth"
+    second = run("S3Rec", epochs=1, train_stage="finetune", pre_model_path=str(model_file))
+    assert second["test_result"] == both["test_result"]
+    with pytest.raises(UserError, match="set pre_model_path"):
+        run("S3Rec", epochs=1, train_stage="finetune")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"pretrained_path": "nowhere.pth"}, "no checkpoint nowhere.pth"),
+        ({"training": "e2e", "pretrained_path": "x.pth"}, "e2e starts from scratch"),
+        ({"hidden_size": 6, "n_heads": 4}, "multiple of n_heads"),
+        ({"learning_rate": 1e30}, "the training loss became"),
+    ],
+)
+def test_what_cannot_work_is_one_clear_error(run: Any, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        run("MSM4SR", **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_other_sizes_says_which_weight_differs(run: Any) -> None:
+    pretrained = Path(run("MSM4SRPretrain", hidden_size=16)["run_folder"]) / "checkpoint.pth"
+    with pytest.raises(UserError, match=r"does not fit MSM4SR: m2se\..* is \[16\] there, \[8\] here"):
+        run("MSM4SR", pretrained_path=str(pretrained))
+
+
+def test_a_settings_file_and_its_own_recipe_agree(run: Any, tmp_path: Path, tiny_dataset: tuple[Path, str]) -> None:
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"data_path": str(tiny_dataset[0]), **SMALL, "seed": 9}))
+    from_file = recipe.run("MSM4SR", "tiny", config_file_list=["a.yaml"])
+    assert from_file["test_result"] == run("MSM4SR", seed=9, reuse=False)["test_result"]
