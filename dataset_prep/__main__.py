@@ -13,13 +13,18 @@ from recbole_msm4sr.errors import UserError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, or 2 for input that cannot be used (said in one line on stderr)."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("dataset_prep").setLevel(logging.INFO)
+    # Not the root logger: the model libraries have handlers of their own, and would say everything twice.
+    handler = logging.StreamHandler(sys.stderr)
+    logger = logging.getLogger("dataset_prep")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
         arguments.run(arguments)
     except UserError as error:
         print(f"dataset_prep: error: {error}", file=sys.stderr)
         return 2
+    finally:
+        logger.removeHandler(handler)
     return 0
 
 

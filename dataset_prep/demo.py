@@ -57,7 +57,7 @@ pattern. The next item depends on all of them, so a model that sees both modalit
 class DemoSizes:
     """How much is generated. The defaults are the data set ``demo``; tests take less."""
 
-    n_items: int = 800
+    n_items: int = 900
     n_users: int = 2000
     # The drawn pictures show three attributes with two words each; the paper's 15 words would be mostly untrue.
     top_n: int = 8

@@ -1,7 +1,7 @@
 """The users of the demo data set: who takes which item after which, and why.
 
-The next item depends on what the previous one *is* (its kind's complements, the same theme, the same colour), on the
-user's lasting taste, and on the item's popularity; some items are new to the shop. A model that only knows item
+The next item depends on what the previous one *is* (its kind's complements; the same theme, material, colour or
+pattern), on the user's lasting taste, and on the item's popularity; some items are new to the shop. A model that only knows item
 numbers has to find out from few interactions what each item is; a model that sees the content need not.
 """
 
@@ -18,12 +18,20 @@ from dataset_prep.demo_catalogue import COLOURS, KINDS, MATERIALS, PATTERNS, SHA
 # Logits of the choice of the next item. POPULARITY is the range, in nats, over the items' (shuffled) ranks. With the
 # new items, which come late, it makes more than a third of the items rarer than 10 interactions.
 POPULARITY = 1.8
-COMPLEMENT, SAME_THEME, SAME_COLOUR = 2.6, 2.2, 2.2
+COMPLEMENT = 2.2
+PERSISTENCE = {"theme": 1.7, "material": 1.2, "colour": 1.7, "pattern": 1.2}
 TASTE = 0.6
 # Users start within DAYS days; the share NEW of the items enters the shop after NEW_FROM of that time.
 DAYS = 300.0
 NEW, NEW_FROM = 0.3, 0.6
 DAY = 86_400.0
+VALUES: dict[str, tuple[str, ...]] = {
+    "theme": tuple(THEMES),
+    "material": MATERIALS,
+    "colour": tuple(COLOURS),
+    "shape": tuple(SHAPES),
+    "pattern": tuple(PATTERNS),
+}
 START = 1_577_836_800.0  # 2020-01-01T00:00:00Z
 
 
@@ -85,19 +93,17 @@ def _affinity(items: Sequence[Item], rng: np.random.Generator) -> NDArray[np.flo
         others = np.delete(np.arange(len(KINDS)), source)
         complements[source, rng.choice(others, size=3, replace=False)] = COMPLEMENT
     kind = _codes(items, "kind", KINDS)
-    theme = _codes(items, "theme", list(THEMES))
-    colour = _codes(items, "colour", list(COLOURS))
-    return (
-        complements[kind[:, None], kind[None, :]]
-        + SAME_THEME * (theme[:, None] == theme[None, :])
-        + SAME_COLOUR * (colour[:, None] == colour[None, :])
-    )
+    affinity = complements[kind[:, None], kind[None, :]]
+    for attribute, strength in PERSISTENCE.items():
+        value = _codes(items, attribute, VALUES[attribute])
+        affinity += strength * (value[:, None] == value[None, :])
+    return affinity
 
 
 def _taste(items: Sequence[Item], n_users: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Lasting taste: every user likes two materials, shapes and patterns; float64 [n_users, n_items]."""
     taste = np.zeros((n_users, len(items)))
-    for attribute, values in (("material", MATERIALS), ("shape", list(SHAPES)), ("pattern", list(PATTERNS))):
-        likes = rng.random((n_users, len(values))).argsort(axis=1) < 2  # two of them, at random
-        taste += TASTE * likes[:, _codes(items, attribute, values)]
+    for attribute in ("material", "shape", "pattern"):
+        likes = rng.random((n_users, len(VALUES[attribute]))).argsort(axis=1) < 2  # two of them, at random
+        taste += TASTE * likes[:, _codes(items, attribute, VALUES[attribute])]
     return taste

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_msm4sr.errors import UserError
+from dataset_prep.hub import is_local_model, loading_error
 from recbole_msm4sr.files import sha256_of_file
 
 if TYPE_CHECKING:
@@ -50,20 +50,18 @@ def load_sentence_encoder(
         label: recorded as the encoder's name instead of ``name_or_path``.
 
     Raises:
-        UserError: the folder holds no such model, or the name cannot be fetched.
+        UserError: the folder holds no such model, the name cannot be fetched, or it can be neither.
     """
+    local = is_local_model(name_or_path)
     from sentence_transformers import SentenceTransformer  # takes seconds: only what encodes should pay for it
 
-    folder = Path(name_or_path)
-    local = folder.is_dir()
     try:
         model = SentenceTransformer(name_or_path, device=device, revision=revision, local_files_only=local)
     except (OSError, ValueError) as error:
-        kind = "folder" if local else "name (and there is no such folder)"
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"no sentence encoder can be loaded from the {kind} {name_or_path}: {reason}") from error
+        raise loading_error("sentence encoder", name_or_path, error) from error
     model.eval()
     if local:
+        folder = Path(name_or_path)
         return SentenceEncoder(model, label or folder.resolve().name, _digest_of_weights(folder))
     commit = getattr(model[0].auto_model.config, "_commit_hash", None)
     return SentenceEncoder(model, label or name_or_path, commit or revision)

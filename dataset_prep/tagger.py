@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dataset_prep.hub import is_local_model, loading_error
 from recbole_msm4sr.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class PictureTagger:
         return [[self.words[word] for word in row] for row in best.tolist()]
 
     def _load(self, name_or_path: str) -> None:
+        local = is_local_model(name_or_path)
         from transformers import AutoTokenizer, CLIPModel  # takes seconds: only what needs CLIP should pay for it
 
         try:  # the processor that works on PIL images has a name of its own since transformers 5
@@ -63,15 +65,12 @@ class PictureTagger:
         except ImportError:
             from transformers import CLIPImageProcessor as ImageProcessor
 
-        local = Path(name_or_path).is_dir()
         try:
             self.model: CLIPModel = CLIPModel.from_pretrained(name_or_path, local_files_only=local)
             self.image_processor = ImageProcessor.from_pretrained(name_or_path, local_files_only=local)
             self.tokenizer = AutoTokenizer.from_pretrained(name_or_path, local_files_only=local)
         except (OSError, ValueError) as error:
-            kind = "folder" if local else "name (and there is no such folder)"
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(f"no CLIP model can be loaded from the {kind} {name_or_path}: {reason}") from error
+            raise loading_error("CLIP model", name_or_path, error) from error
         self.model.to(self.device).eval()
 
     @torch.inference_mode()

@@ -134,6 +134,8 @@ class Config(RecBoleConfig):
             final[key] = final[own_key]
         if self.spec.name == "MSM4SRPretrain":
             final["modalities"] = final["pretrain_modalities"] = final["pretrain_modalities"] or final["modalities"]
+        if "window_stride" in final and final["window_stride"] is None:
+            final["window_stride"] = -(-final["MAX_ITEM_LIST_LENGTH"] // 2)
         settings.check(final, is_ours=self.spec.is_ours)
         is_sequential = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
         if (

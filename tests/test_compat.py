@@ -207,13 +207,20 @@ def without_dok_update(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del sparse.dok_matrix._update
 
 
+REMOVED_FROM_NUMPY = ("float_", "complex_", "unicode_")
+
+
 def test_work_arounds_may_be_installed_again() -> None:
+    def installed() -> list[Any]:
+        names = [getattr(np, name) for name in REMOVED_FROM_NUMPY]
+        return [Dataset._load_feat, Dataset._fill_nan, sparse.dok_matrix._update, *names]
+
     compat.apply()
-    before = (Dataset._load_feat, Dataset._fill_nan, sparse.dok_matrix._update, np.float64, np.complex128, np.str_)
+    before = installed()
     compat.apply()
-    after = (Dataset._load_feat, Dataset._fill_nan, sparse.dok_matrix._update, np.float64, np.complex128, np.str_)
-    assert all(a is b for a, b in zip(before, after, strict=True))
+    assert all(a is b for a, b in zip(before, installed(), strict=True))
     assert Dataset._load_feat is compat.load_feat
+    assert Dataset._fill_nan is compat.fill_nan
 
 
 def test_dok_update_fills_a_matrix_as_recboles_graph_models_expect(without_dok_update: None) -> None:
@@ -230,7 +237,7 @@ def test_numpy_names_come_back_and_existing_ones_stay(monkeypatch: pytest.Monkey
         monkeypatch.delattr(np, name)
     monkeypatch.setattr(np, "unicode_", "kept", raising=False)
     compat.restore_numpy_aliases()
-    assert (np.float64, np.complex128, np.str_) == (np.float64, np.complex128, "kept")
+    assert [getattr(np, name) for name in REMOVED_FROM_NUMPY] == [np.float64, np.complex128, "kept"]
 
 
 # --- imports

@@ -311,10 +311,19 @@ def test_stage_one_reads_its_own_keys_under_recboles_names() -> None:
     assert two_stage["train_batch_size"] != 99
 
 
-@pytest.mark.parametrize("key", ["epochs", "learning_rate", "train_batch_size", "weight_decay"])
-def test_stage_one_refuses_the_keys_of_stage_two(key: str) -> None:
+@pytest.mark.parametrize("key", ["epochs", "train_batch_size", "eval_step", "stopping_step"])
+def test_stage_one_on_its_own_also_takes_recboles_names_but_its_own_win(key: str) -> None:
     own = registry.find("MSM4SRPretrain").stage_keys[key]
-    assert refusal("MSM4SRPretrain", **{key: 1}) == f"MSM4SRPretrain reads {own}, not {key}: set {own}"
+    config = make("MSM4SRPretrain", **{key: 7})
+    assert (config[key], config[own]) == (7, 7)
+    config = make("MSM4SRPretrain", **{key: 7, own: 8})
+    assert (config[key], config[own]) == (8, 8)
+
+
+def test_stage_one_of_a_recipe_ignores_the_settings_of_stage_two() -> None:
+    default = make("MSM4SR")["pretrain_epochs"]
+    config = Config("MSM4SRPretrain", "mine", None, {"epochs": 7}, drop_unread=True)
+    assert config["epochs"] == config["pretrain_epochs"] == default
 
 
 def test_stage_one_uses_the_modalities_of_its_own_where_given() -> None:

@@ -105,6 +105,8 @@ class VectorisedSequentialDataset(SequentialDataset):
     have become float32; equal times stay in the order of the file.
     """
 
+    inter_feat: Any
+
     def data_augmentation(self) -> None:
         """Turn the interactions into (prefix, next item) rows; see ``SequenceInteraction``."""
         self._aug_presets()

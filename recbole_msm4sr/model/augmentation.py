@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def sequence_dropout(item_seq: Tensor, item_length: Tensor, ratio: float) -> tuple[Tensor, Tensor, Tensor]:
+def sequence_dropout(item_seq: Tensor, item_length: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     """Drop input items with probability ρ; keep the rest in order, left-aligned.
 
     The first item of a row is always kept. No target is lost: the target at time t is predicted from the last kept
@@ -19,7 +19,6 @@ def sequence_dropout(item_seq: Tensor, item_length: Tensor, ratio: float) -> tup
 
     Returns:
         - the shortened sequences, int64 ``[U, L']`` with L' <= L,
-        - ``kept``, bool ``[U, L]``: which input positions were kept,
         - ``last_kept``, int64 ``[U, L]``: index in the shortened row of the last kept position at or before t.
     """
     if not 0 <= ratio < 1:
@@ -33,7 +32,7 @@ def sequence_dropout(item_seq: Tensor, item_length: Tensor, ratio: float) -> tup
     shortened = item_seq.new_zeros(item_seq.size(0), longest)
     row, column = kept.nonzero(as_tuple=True)
     shortened[row, last_kept[row, column]] = item_seq[row, column]
-    return shortened, kept, last_kept
+    return shortened, last_kept
 
 
 def complementary_mixup(text: Tensor, image: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:

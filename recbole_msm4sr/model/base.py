@@ -13,13 +13,15 @@ from torch.nn import functional as F
 #: Field of a packed batch: the next item at every position, 0 where there is none to predict; int64 [U, L].
 TARGET = "target"
 
+_ROWS_ENCODED_AT_ONCE = 512
+
 
 class PackedSequentialRecommender(SequentialRecommender):
     """Base of the models that train on packed windows and keep an item table.
 
     A model has S streams (one per modality, or one). ``item_table`` gives the embeddings that sequences are made
     of, ``encode`` the hidden states; user and item vectors follow from both. In evaluation mode the table is built
-    at its first use and kept until the model trains again, changes mode or loads weights.
+    at its first use and kept until the model trains again, changes mode, moves or loads weights.
     """
 
     input_type = InputType.POINTWISE
@@ -54,9 +56,14 @@ class PackedSequentialRecommender(SequentialRecommender):
     def user_vectors(self, interaction: Any) -> Tensor:
         """Vectors float ``[B, k]`` of the histories in ``interaction``; score = user vector · item vector."""
         table, _ = self._item_tables()
-        states = self.encode(table, interaction[self.ITEM_SEQ])  # [S, B, L, d0]
-        last = interaction[self.ITEM_SEQ_LEN] - 1  # [B]
-        return self.vectors_of_states(states[:, torch.arange(len(last), device=last.device), last])
+        item_seq, item_length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        order = item_length.argsort(stable=True)
+        vectors = []
+        for rows in order.split(_ROWS_ENCODED_AT_ONCE):  # of similar length, so that little padding is encoded
+            last = item_length[rows] - 1  # [b]
+            states = self.encode(table, item_seq[rows, : int(last[-1]) + 1])  # [S, b, L', d0]
+            vectors.append(self.vectors_of_states(states[:, torch.arange(len(rows), device=rows.device), last]))
+        return torch.cat(vectors)[order.argsort()]
 
     # -- RecBole's hooks -----------------------------------------------------------------------------------------
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
@@ -81,6 +88,10 @@ class PackedSequentialRecommender(SequentialRecommender):
     def train(self, mode: bool = True) -> PackedSequentialRecommender:
         self._tables = None
         return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> PackedSequentialRecommender:
+        self._tables = None  # .to(), .cuda(), .double()
+        return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._tables = None

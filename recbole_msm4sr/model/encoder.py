@@ -35,7 +35,7 @@ class SentenceAttention(nn.Module):
         weight = self.w2.weight @ self.w1.weight  # [1, d]
         bias = self.w2(self.w1.bias)  # [1]
         logits = F.linear(rows, weight, bias).squeeze(-1)  # [R]
-        alpha = segment_softmax(logits, offsets)  # [R]
+        alpha = segment_softmax(logits, offsets).to(rows.dtype)  # [R]; autocast gives logits of half precision
         index = torch.arange(rows.size(0), device=rows.device)
         return F.embedding_bag(
             index, rows, offsets, per_sample_weights=alpha, mode="sum", include_last_offset=True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -46,7 +47,7 @@ class MSM4SRPretrain(PackedSequentialRecommender):
 
     def vectors_of_states(self, states: Tensor) -> Tensor:
         spaces = self.objective.project(states).values()
-        return super().vectors_of_states([F.normalize(m, dim=-1) + F.normalize(c, dim=-1) for m, c in spaces])
+        return torch.cat([F.normalize(m, dim=-1) + F.normalize(c, dim=-1) for m, c in spaces], dim=-1)
 
 
 class MSM4SR(PackedSequentialRecommender):
@@ -97,9 +98,12 @@ class MSM4SR(PackedSequentialRecommender):
             ValueError: the checkpoint has no M2SE, lacks a weight, or has one of another shape.
         """
         wanted = {f"m2se.{name}": tensor.shape for name, tensor in self.m2se.state_dict().items()}
+        layers = len({name.split(".")[3] for name in state_dict if name.startswith("m2se.transformer.layers.")})
+        if layers != len(self.m2se.transformer.layers):
+            raise ValueError(f"it has {layers} transformer layers, n_layers is {len(self.m2se.transformer.layers)}")
         for name, shape in wanted.items():
             if name not in state_dict:
                 raise ValueError(f"it lacks {name}")
             if state_dict[name].shape != shape:
                 raise ValueError(f"{name} is {list(state_dict[name].shape)} there, {list(shape)} here")
-        self.m2se.load_state_dict({name.removeprefix("m2se."): state_dict[name] for name in wanted})
+        self.load_state_dict({name: state_dict[name] for name in wanted}, strict=False)

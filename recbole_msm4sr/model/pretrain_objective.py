@@ -19,7 +19,7 @@ class PretrainObjective(nn.Module):
 
     Args:
         modalities: the backbone's modalities, one linear map each.
-        config: a RecBole config (or mapping) with the keys of ``properties/model/MSM4SRPretrain.yaml``.
+        config: a RecBole config (or mapping) with the keys of M2SE.yaml and MSM4SRPretrain.yaml.
     """
 
     def __init__(self, modalities: tuple[str, ...], config: Any) -> None:
@@ -61,9 +61,10 @@ class PretrainObjective(nn.Module):
             item_length: int64 ``[U]``.
 
         Returns:
-            Scalars in the order of ``loss_names``, λ included; their sum is eq. 11 with means over the pairs.
+            Scalars in the order of ``loss_names``, λ included; their sum is eq. 11, with NIP a mean over the pairs and
+            CMCL a mean over the sequence representations.
         """
-        inputs, kept, last_kept = sequence_dropout(item_seq, item_length, self.sequence_dropout)
+        inputs, last_kept = sequence_dropout(item_seq, item_length, self.sequence_dropout)
         row, time = target.nonzero(as_tuple=True)  # [P] each: the (sequence, next item) pairs
         item_ids = target[row, time]  # [P]
         distinct, index = torch.unique(torch.cat([inputs.flatten(), item_ids]), return_inverse=True)
@@ -71,7 +72,8 @@ class PretrainObjective(nn.Module):
         seq_index, target_index = index[: inputs.numel()].view_as(inputs), index[inputs.numel() :]
         ratio = self.mixup_max * torch.rand(len(inputs), 1, device=inputs.device)  # p of every sequence, [U, 1]
         states = backbone(table, seq_index, ratio * (inputs != 0))  # [M, U, L', d0]
-        states = states[:, row, last_kept[row, time]]  # [M, P, d0]
+        column = last_kept[row, time]  # [P]
+        states = states[:, row, column]  # [M, P, d0]
         spaces = self.project(states)
         losses = []
         if self.use_nip:
@@ -80,10 +82,11 @@ class PretrainObjective(nn.Module):
                 for stream, (direct, crossed) in enumerate(spaces.values())
             ]
         if self.use_cmcl:
-            # After a dropped item two pairs share one sequence representation, which is no negative of itself.
-            own = kept[row, time]  # [P]
+            # After a dropped item, pairs share one sequence representation, which is no negative of itself.
+            first = torch.ones_like(row, dtype=torch.bool)  # [P]: first pair of its representation
+            first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
             losses += [
-                self.cmcl_weight * cmcl_loss(direct[own], crossed[own], item_ids[own], self.temperature)
+                self.cmcl_weight * cmcl_loss(direct[first], crossed[first], item_ids[first], self.temperature)
                 for direct, crossed in spaces.values()
             ]
         return tuple(losses)

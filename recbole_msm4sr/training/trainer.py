@@ -65,6 +65,11 @@ class StageTrainer(SafeCheckpoints):
 
     resume_file: Path
     stage: str
+    best_valid_score: float
+    best_epoch: int | None  # counted from 0
+    cur_step: int  # validations since the best one, RecBole's name
+    stopped: bool
+    epoch_seconds: list[float]
 
     def fit(
         self,
@@ -122,9 +127,9 @@ class StageTrainer(SafeCheckpoints):
     def start(self, stage: str, model_file: Path, resume_file: Path) -> None:
         """Name the stage and its files; call once, before ``resume`` and ``fit``."""
         self.stage, self.saved_model_file, self.resume_file = stage, str(model_file), resume_file
-        self.best_epoch: int | None = None
+        self.best_epoch = None
         self.stopped = False
-        self.epoch_seconds: list[float] = []
+        self.epoch_seconds = []
 
     def resume(self, train_data: Any) -> None:
         """Continue from ``resume_file``: weights, optimiser, early stopping and random numbers as they were."""

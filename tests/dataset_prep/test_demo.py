@@ -82,17 +82,17 @@ def test_the_atomic_files_are_recboles(small: Path) -> None:
 
 def test_interactions_have_a_long_tail_and_follow_content() -> None:
     rng = np.random.default_rng(2020)
-    items = {item.token: item for item in make_items(800, rng)}
+    items = {item.token: item for item in make_items(900, rng)}
     events = make_interactions(list(items.values()), 2000, rng)
     counts = Counter(event.item for event in events)
     assert 7.5 < len(events) / 2000 < 8.5
-    assert sum(counts[token] < 10 for token in items) > 800 / 3
+    assert sum(counts[token] < 10 for token in items) > 900 / 3
     same = [
         (items[a.item].theme == items[b.item].theme, items[a.item].colour == items[b.item].colour)
         for a, b in pairwise(events)
         if a.user == b.user
     ]
-    assert np.mean(same, axis=0).min() > 3 / 8  # one in eight by chance
+    assert np.mean(same, axis=0).min() > 2 / 8  # one in eight by chance
 
 
 def test_keywords_of_new_pictures_are_true(tmp_path: Path) -> None:

@@ -150,6 +150,12 @@ def test_a_folder_without_a_model_is_a_user_error(tmp_path: Path) -> None:
         load_sentence_encoder(str(tmp_path), "cpu")
 
 
+@pytest.mark.parametrize("path", ["./models/minilm", "/absent/minilm", "a/b/c", "../minilm", ""])
+def test_a_mistyped_path_is_not_looked_for_on_the_hub(path: str) -> None:
+    with pytest.raises(UserError, match="there is no model folder"):
+        load_sentence_encoder(path, "cpu")
+
+
 def test_the_command_reports_bad_input_in_one_line_and_exits_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -205,3 +205,11 @@ def test_features_are_not_saved_with_the_weights() -> None:
 def test_features_that_do_not_fit_their_offsets_are_refused(values: Tensor, offsets: Tensor) -> None:
     with pytest.raises(ValueError, match=r"values must be \[R, d\]"):
         ModalityEncoder(values, offsets, hidden_size=8, attention_size=5, n_experts=3, dropout_prob=0.0)
+
+
+def test_attention_runs_under_autocast() -> None:
+    """RecBole's enable_amp: logits come in half precision, features do not."""
+    attention = SentenceAttention(6, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pooled = attention(torch.randn(5, 6), torch.tensor([0, 2, 2, 5]))
+    assert pooled.shape == (3, 6)

@@ -116,29 +116,30 @@ def test_dropped_items_still_count_as_targets() -> None:
 
 
 def test_a_pair_is_predicted_from_what_was_kept_of_its_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NIP of every pair; CMCL of the pairs whose last input was kept, since others repeat a representation."""
+    """NIP of every pair; CMCL of the first pair of every representation, since others repeat it."""
     model, batch = make_model(**without_augmentation()), packed_batch()
     model.objective.sequence_dropout = 0.5
-    masks: list[Any] = []
+    moves: list[Any] = []
     dropout = pretrain_objective.sequence_dropout
 
     def spy_dropout(*args: Any) -> Any:
         result = dropout(*args)
-        masks.append(result[1])
+        moves.append(result[1])
         return result
 
     monkeypatch.setattr(pretrain_objective, "sequence_dropout", spy_dropout)
     losses = [[loss.item() for loss in model.calculate_loss(batch)] for _ in range(4)]
-    for kept, actual in zip(masks, losses, strict=True):
-        pairs, own = [], []
+    for last_kept, actual in zip(moves, losses, strict=True):
+        pairs, first, seen = [], [], set()
         for row, time in batch["target"].nonzero().tolist():
-            shortened = [int(batch[ITEM_SEQ][row, i]) for i in range(time + 1) if kept[row, i]]
-            pairs.append((shortened, int(batch["target"][row, time])))
-            own.append(bool(kept[row, time]))
+            kept = [i for i in range(time + 1) if i == 0 or last_kept[row, i] > last_kept[row, i - 1]]
+            pairs.append(([int(batch[ITEM_SEQ][row, i]) for i in kept], int(batch["target"][row, time])))
+            first.append((row, len(kept)) not in seen)
+            seen.add((row, len(kept)))
         config, state = make_config(cmcl_weight=0.5), model.state_dict()
         nip = reference.pretrain_losses(make_dataset(), state, pairs, config)
-        kept_pairs = [pair for pair, is_own in zip(pairs, own, strict=True) if is_own]
-        cmcl = reference.pretrain_losses(make_dataset(), state, kept_pairs, config)
+        distinct = [pair for pair, is_first in zip(pairs, first, strict=True) if is_first]
+        cmcl = reference.pretrain_losses(make_dataset(), state, distinct, config)
         expected = [nip["nip_text"], nip["nip_image"], cmcl["cmcl_text"], cmcl["cmcl_image"]]
         np.testing.assert_allclose(actual, expected, rtol=1e-9)
     assert len({tuple(actual) for actual in losses}) > 1
@@ -175,7 +176,6 @@ def test_a_shared_sequence_representation_is_no_negative_of_itself_in_cmcl() -> 
     np.testing.assert_allclose([loss.item() for loss in losses], [expected[f"cmcl_{m}"] for m in ("text", "image")])
 
 
-@pytest.mark.xfail(strict=True, reason="CMCL takes the mean of no pairs")
 def test_cmcl_of_a_batch_whose_asked_for_inputs_were_all_dropped_is_finite() -> None:
     """The last batch of an epoch may hold one pair, whose last input is dropped with probability ρ."""
     model = make_model(sequence_dropout=0.999999)
@@ -227,7 +227,7 @@ def test_augmented_losses_vary_and_unaugmented_ones_do_not() -> None:
         ({"sequence_dropout": 0.0, "use_mixup": False}, False),
     ):
         model = make_model(**changes)
-        totals = {round(sum(model.calculate_loss(batch)).item(), 9) for _ in range(8)}
+        totals = {round(sum(model.calculate_loss(batch)).item(), 9) for _ in range(4)}
         assert (len(totals) > 1) == varies, changes
 
 

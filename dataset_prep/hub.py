@@ -1,0 +1,34 @@
+"""Where a model comes from: a folder, or the model hub by name."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from recbole_msm4sr.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+
+def is_local_model(name_or_path: str) -> bool:
+    """True for a folder, which is to be read without the network; False for what can be a name on the hub.
+
+    Raises:
+        UserError: it is neither. A mistyped path should not be looked for on the hub, which takes minutes to fail.
+    """
+    if Path(name_or_path).is_dir():
+        return True
+    if not _HUB_NAME.fullmatch(name_or_path):
+        raise UserError(f"there is no model folder {name_or_path}: give a folder, or a name on the model hub")
+    logger.info("there is no folder %s: asking the model hub for a model of that name", name_or_path)
+    return False
+
+
+def loading_error(what: str, name_or_path: str, error: Exception) -> UserError:
+    """The error to raise when a library cannot load ``what``; the first line of its own message is kept."""
+    kind = "folder" if Path(name_or_path).is_dir() else "name (and there is no such folder)"
+    reason = str(error).strip().split("\n")[0]
+    return UserError(f"no {what} can be loaded from the {kind} {name_or_path}: {reason}")
