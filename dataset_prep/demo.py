@@ -91,7 +91,8 @@ def make_demo(
     if target.exists() and overwrite and not _is_generated(target):
         raise UserError(f"{target} is no generated data set (its README.txt would say so): name another folder")
     # One stream per part: a change to one leaves the others as they were.
-    item_rng, text_rng, picture_rng, user_rng, clip_rng = np.random.default_rng(seed).spawn(5)
+    streams = [np.random.default_rng(sequence) for sequence in np.random.SeedSequence(seed).spawn(5)]
+    item_rng, text_rng, picture_rng, user_rng, clip_rng = streams
     with atomic_folder(target, overwrite=overwrite) as folder, quiet_transformers(even_on_terminal=True):
         items = make_items(sizes.n_items, item_rng)
         interactions = make_interactions(items, sizes.n_users, user_rng)

@@ -1,8 +1,8 @@
 """The users of the demo data set: who takes which item after which, and why.
 
 The next item depends on what the previous one *is* (its kind's complements; the same theme, material, colour or
-pattern), on the user's lasting taste, and on the item's popularity; some items are new to the shop. A model that only knows item
-numbers has to find out from few interactions what each item is; a model that sees the content need not.
+pattern), on the user's lasting taste, and on the item's popularity; some items are new to the shop. A model that only
+knows item numbers has to find out from few interactions what each item is; a model that sees the content need not.
 """
 
 from __future__ import annotations

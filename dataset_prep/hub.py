@@ -19,10 +19,10 @@ def is_local_model(name_or_path: str) -> bool:
     Raises:
         UserError: it is neither. A mistyped path should not be looked for on the hub, which takes minutes to fail.
     """
-    if Path(name_or_path).is_dir():
+    if name_or_path and Path(name_or_path).is_dir():  # Path("") would be the current folder
         return True
     if not _HUB_NAME.fullmatch(name_or_path):
-        raise UserError(f"there is no model folder {name_or_path}: give a folder, or a name on the model hub")
+        raise UserError(f"there is no model folder {name_or_path!r}: give a folder, or a name on the model hub")
     logger.info("there is no folder %s: asking the model hub for a model of that name", name_or_path)
     return False
 

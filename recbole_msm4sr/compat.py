@@ -79,7 +79,7 @@ def load_feat(self: Dataset, filepath: str, source: Any) -> pd.DataFrame | None:
         dtype={f"{f}:{kind.value}": np.float64 if kind == FeatureType.FLOAT else object for f, kind in types.items()},
         encoding=encoding,
         engine="c" if len(separator) == 1 else "python",
-        float_precision="round_trip" if len(separator) == 1 else None,
+        float_precision="high" if len(separator) == 1 else None,
     )
     frame.columns = list(types)
     for field, kind in types.items():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ PROPERTIES = _HERE / "properties" if (_HERE / "properties").is_dir() else _HERE.
 _RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 
 #: Keys that RecBole reads but has no default for.
-_KEYS_WITHOUT_DEFAULT = frozenset({"model", "dataset", "config_files", "device", "reg_weight", "eval_neg_sample_args"})
+_KEYS_WITHOUT_DEFAULT = frozenset({"model", "dataset", "config_files", "device", "encoding", "reg_weight"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -41,7 +43,7 @@ def parse_scalar(text: str) -> Any:
     """Read a command line value as YAML, never evaluating it; text that is no YAML (``[5,inf)``) stays text."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that is none, such as 2020-13-45
         return text
 
 
@@ -99,7 +101,7 @@ class Config(RecBoleConfig):
             super().__init__(self.spec.model_class, dataset, list(config_file_list or []), dict(config_dict or {}))
         except UserError:
             raise
-        except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
             raise UserError(f"configuration of {self.spec.name}: {' '.join(str(error).split())}") from error
 
     # -- RecBole's construction steps, in its order ----------------------------------------------------------------
@@ -144,10 +146,18 @@ class Config(RecBoleConfig):
             and "train_neg_sample_args" not in self.external_config_dict
         ):
             final["train_neg_sample_args"] = None  # cross entropy ranks all items; RecBole asks its users to say so
-        if "load_col" not in self.external_config_dict:
+        if "load_col" not in self.external_config_dict and final["load_col"] is None:  # a user's None reads all columns
             final["load_col"] = self._columns_to_load()
+        if isinstance(final["eval_args"], dict):  # a part of eval_args does not undo the rest
+            final["eval_args"] = {**self.internal_config_dict["eval_args"], **final["eval_args"]}
         root = Path(final["data_path"])
         super()._set_default_parameters()
+        computed = [f"{metric}@{k}" for metric in final["metrics"] for k in final["topk"]]
+        if final["valid_metric"].lower() not in [name.lower() for name in computed]:
+            raise UserError(
+                f"valid_metric must be one of the metrics at one of topk ({', '.join(computed)}); "
+                f"it is {final['valid_metric']!r}"
+            )
         folder = root / self.dataset
         if (folder / f"{self.dataset}.inter").is_file() or not Path(final["data_path"]).is_dir():
             final["data_path"] = str(folder)  # RecBole always takes ml-100k from its own package
@@ -159,18 +169,26 @@ class Config(RecBoleConfig):
         if not self.final_config_dict["use_gpu"]:
             self.final_config_dict["device"] = torch.device("cpu")
 
+    @property
+    def item_attributes(self) -> list[str]:
+        """Columns of the .item file that the model asks for (S3Rec's item_attribute, FDSA's selected_features)."""
+        final = self.final_config_dict
+        names = [final.get("item_attribute"), *(final.get("selected_features") or [])]
+        return [name for name in names if name]
+
     # -- keys ------------------------------------------------------------------------------------------------------
     def _keys_read(self) -> set[str]:
         """Keys that this model, or RecBole's general machinery, reads."""
         arguments = {key for keys in self.parameters.values() for key in keys}
-        return set(self.internal_config_dict) | arguments | _KEYS_WITHOUT_DEFAULT
+        read = set(self.internal_config_dict) | arguments | _KEYS_WITHOUT_DEFAULT
+        if not self.spec.is_ours:  # some of RecBole's models have settings without a default
+            source = inspect.getsource(sys.modules[self.spec.model_class.__module__])
+            read |= set(re.findall(r"config\[[\"'](\w+)[\"']\]", source))
+        return read
 
     def _check_keys(self, read: set[str]) -> None:
         if self._drop_unread:
-            for given in (self.file_config_dict, self.variable_config_dict):
-                for key in set(given) - read:
-                    del given[key]
-            self._merge_external_config_dict()
+            self._drop_keys_not_in(read)
             return
         unread = [key for key in self.variable_config_dict if key not in read]
         elsewhere = _keys_of_any_model()
@@ -182,15 +200,20 @@ class Config(RecBoleConfig):
             if key in elsewhere and not near:
                 hint = f": other models read it, {self.spec.name} does not"
             raise UserError(f"unknown setting {key!r} for {self.spec.name}{hint}")
+        self._drop_keys_not_in(read)
+
+    def _drop_keys_not_in(self, read: set[str]) -> None:
+        for given in (self.file_config_dict, self.variable_config_dict):
+            for key in set(given) - read:
+                del given[key]
+        self._merge_external_config_dict()
 
     def _columns_to_load(self) -> dict[str, list[str]]:
-        """The columns to read, with the item attributes that models such as S3Rec or FDSA ask for."""
+        """The columns to read: user, item, time, and the model's item attributes."""
         final = self.final_config_dict
-        columns = dict(final["load_col"])
-        attributes = [final.get("item_attribute"), *(final.get("selected_features") or [])]
-        wanted = [name for name in attributes if name]
-        if wanted and "item" not in columns:
-            columns["item"] = [final["ITEM_ID_FIELD"], *wanted]
+        columns = {"inter": [final["USER_ID_FIELD"], final["ITEM_ID_FIELD"], final["TIME_FIELD"]]}
+        if self.item_attributes:
+            columns["item"] = [final["ITEM_ID_FIELD"], *self.item_attributes]
         return columns
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,10 @@ class Rule:
 
 
 def _number(condition: Callable[[float], bool], words: str) -> Rule:
-    return Rule(lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and condition(x), words)
+    def holds(x: Any) -> bool:
+        return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and condition(x)
+
+    return Rule(holds, words)
 
 
 def _whole(least: int) -> Rule:
@@ -76,7 +80,7 @@ RULES: dict[str, Rule] = {
     "pretrain_weight_decay": _non_negative,
     "resume": _flag,
     "reuse": _flag,
-    "seed": _whole(0),
+    "seed": Rule(lambda x: _whole(0).holds(x) and x < 2**32, "a whole number in [0, 2^32)"),
     "sequence_dropout": _probability,
     "shuffle_buffer": _whole(1),
     "similarity": _one_of("dot", "cosine"),

@@ -33,12 +33,14 @@ class PackedDataLoader:
         self.buffer_batches = config["shuffle_buffer"]
         self.seed = config["seed"]
         self.epoch = 0
-        rows: SequenceInteraction = dataset.inter_feat
+        rows = dataset.inter_feat
+        if not isinstance(rows, SequenceInteraction):
+            raise UserError("packed training needs the leave-one-out split: eval_args: {split: {LS: valid_and_test}}")
         if len(rows) == 0:
             raise UserError("the training part is empty: every user needs at least two interactions")
         self.items = rows.flat[dataset.iid_field].numpy()
         self.fields = (
-            rows.list_fields[dataset.iid_field],
+            getattr(dataset, f"{dataset.iid_field}_list_field"),
             "target",
             dataset.item_list_length_field,
         )
@@ -59,7 +61,7 @@ class PackedDataLoader:
         first = target[begins] - 1
         starts_history = (first == 0) | (user[first - 1] != user[first])
         if not (starts_history & (target[begins + n_pairs - 1] - first == n_pairs)).all():
-            raise UserError("packed training needs a split that trains on the beginning of every history, such as LS")
+            raise UserError("packed training needs a split that trains on the beginning of every history")
         return first, n_pairs
 
     def set_epoch(self, epoch: int) -> None:

@@ -26,7 +26,8 @@ class SequenceInteraction(Interaction):
 
     Args:
         flat: the sorted interactions, one value a field and interaction.
-        list_fields: field to the name of its list field; the user field has none.
+        row_fields: fields of the next item (and user) that a row shows.
+        list_fields: list field to the field whose earlier values it holds.
         length_field: name of the field with the number of inputs.
         width: MAX_ITEM_LIST_LENGTH.
         target: flat position of every row's next item; int64 ``[N]``.
@@ -36,13 +37,15 @@ class SequenceInteraction(Interaction):
     def __init__(
         self,
         flat: Interaction,
+        row_fields: list[str],
         list_fields: dict[str, str],
         length_field: str,
         width: int,
         target: Tensor,
         start: Tensor,
     ) -> None:
-        self.flat, self.list_fields, self.length_field, self.width = flat, list_fields, length_field, width
+        self.flat, self.row_fields, self.list_fields = flat, list(row_fields), dict(list_fields)
+        self.length_field, self.width = length_field, width
         self.target, self.start = target, start
 
     @property
@@ -56,7 +59,7 @@ class SequenceInteraction(Interaction):
 
     @property
     def columns(self) -> list[str]:
-        return [*self.flat.columns, self.length_field, *self.list_fields.values()]
+        return [*self.row_fields, self.length_field, *self.list_fields]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.columns)
@@ -70,26 +73,35 @@ class SequenceInteraction(Interaction):
         rows = self.take(index)
         return Interaction({name: rows._column(name) for name in self.columns})
 
+    def __delitem__(self, name: str) -> None:
+        if name in self.row_fields:
+            self.row_fields.remove(name)
+        else:
+            del self.list_fields[name]
+
+    def drop(self, column: str) -> None:
+        """Hide a column (RecBole's ``unused_col``)."""
+        del self[column]
+
     def take(self, index: Any) -> SequenceInteraction:
-        """The given rows, still compact."""
+        """The given rows, still compact; ``index`` is a slice, row numbers or a mask."""
         if not isinstance(index, (slice, Tensor)):
-            index = torch.as_tensor(np.asarray(index))
+            index = np.asarray(index)
+            index = torch.from_numpy(index if index.dtype == bool else index.astype(np.int64))
+        target, start = self.target[index], self.start[index]
         return SequenceInteraction(
-            self.flat, self.list_fields, self.length_field, self.width, self.target[index], self.start[index]
+            self.flat, self.row_fields, self.list_fields, self.length_field, self.width, target, start
         )
 
     def _reindex(self, index: Any) -> None:
         self.target, self.start = self.target[index], self.start[index]
 
     def _column(self, name: str) -> Tensor:
-        if name in self.flat:
+        if name in self.row_fields:
             return self.flat[name][self.target]
         if name == self.length_field:
             return self.target - self.start
-        for field, list_field in self.list_fields.items():
-            if list_field == name:
-                return self._lists(self.flat[field])
-        raise KeyError(name)
+        return self._lists(self.flat[self.list_fields[name]])
 
     def _lists(self, values: Tensor) -> Tensor:
         column = torch.arange(self.width)
@@ -115,7 +127,8 @@ class VectorisedSequentialDataset(SequentialDataset):
         target, start = sequences.prefixes(self.inter_feat[self.uid_field].numpy(), self.max_item_list_len)
         self.inter_feat = SequenceInteraction(
             self.inter_feat,
-            {f: getattr(self, f"{f}_list_field") for f in self.inter_feat if f != self.uid_field},
+            self.inter_feat.columns,
+            {getattr(self, f"{f}_list_field"): f for f in self.inter_feat if f != self.uid_field},
             self.item_list_length_field,
             self.max_item_list_len,
             torch.from_numpy(target),

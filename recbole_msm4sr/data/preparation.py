@@ -45,19 +45,23 @@ def load(config: Any) -> Data:
     _require_files(config, folder)
     try:
         dataset = config.spec.dataset_class(config)
-        if dataset.item_feat is None and config["item_attribute"]:
-            raise UserError(
-                f"{config['model']} needs the item attribute {config['item_attribute']!r}: "
-                f"there is no {folder / (config['dataset'] + '.item')}"
-            )
+        for attribute in config.item_attributes:
+            if attribute not in dataset.field2type:
+                raise UserError(
+                    f"{config['model']} needs the item attribute {attribute!r}: "
+                    f"add the column to {folder / (config['dataset'] + '.item')}"
+                )
         train, valid, test = dataset.build()
     except UserError:
         raise
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, NotImplementedError) as error:
         raise UserError(f"data set {folder}: {' '.join(str(error).split())}") from error
     for name, part in (("validation", valid), ("test", test)):
         if len(part) == 0:
-            raise UserError(f"data set {folder}: no user is long enough for the {name} part (four interactions)")
+            raise UserError(
+                f"data set {folder}: the {name} part is empty: users need four interactions, "
+                "and eval_args must hold out both validation and test"
+            )
     fingerprint = {"interactions": _hash_atomic_files(config, folder)}
     fingerprint.update(getattr(dataset, "feature_fingerprints", {}))
     return Data(dataset, (train, valid, test), fingerprint)

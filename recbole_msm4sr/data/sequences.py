@@ -7,6 +7,7 @@ order; a pair is named by the flat position of its next item, ``target``, and re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,9 +127,9 @@ def plan_epoch(
 ) -> list[Int]:
     """Shuffle windows into batches of about ``batch_pairs`` pairs and of similar length.
 
-    All windows are shuffled and dealt into buffers of ``buffer_batches`` batches; a buffer is sorted by length and cut
-    where the pairs add up, so little is padded; then the batches are shuffled. Batches are even: an epoch has
-    ``ceil(pairs / batch_pairs)`` of them, give or take one a buffer, and no small remainder.
+    All windows are shuffled and dealt into buffers of about ``buffer_batches`` batches; a buffer is sorted by length
+    and cut where the pairs add up, so little is padded; then the batches are shuffled. An epoch has
+    ``ceil(pairs / batch_pairs)`` batches of about the same number of pairs, and no small remainder.
 
     Args:
         length: int64 ``[W]``.
@@ -140,19 +141,26 @@ def plan_epoch(
     Returns:
         Window numbers of every batch.
     """
+    if len(length) == 0:
+        return []
     order = rng.permutation(len(length))
     n_batches = -(-int(n_targets.sum()) // batch_pairs)
     n_buffers = max(1, round(n_batches / buffer_batches))
+    edges = np.linspace(0, n_batches, n_buffers + 1).round().astype(np.int64)
+    shares = _cut_evenly(order, n_targets, n_batches)
     batches: list[Int] = []
-    for part in _cut_evenly(order, n_targets, n_buffers):
-        part = part[np.argsort(length[part], kind="stable")]
-        batches += _cut_evenly(part, n_targets, max(1, round(int(n_targets[part].sum()) / batch_pairs)))
+    for low, high in pairwise(edges.tolist()):
+        buffer = np.concatenate(shares[low:high])
+        buffer = buffer[np.argsort(length[buffer], kind="stable")]
+        batches += [batch for batch in _cut_evenly(buffer, n_targets, high - low) if len(batch)]
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def _cut_evenly(order: Int, weight: Int, n_parts: int) -> list[Int]:
-    """Consecutive parts of ``order`` with about equal sums of ``weight``; empty ones are left out."""
+    """``n_parts`` consecutive parts of ``order`` with about equal sums of ``weight``."""
+    if len(order) == 0:
+        return [order] * n_parts
     cumulative = np.cumsum(weight[order])
     middle = cumulative - weight[order] / 2
     part = np.minimum((middle * n_parts / cumulative[-1]).astype(np.int64), n_parts - 1)
-    return [piece for piece in np.split(order, np.searchsorted(part, np.arange(1, n_parts))) if len(piece)]
+    return np.split(order, np.searchsorted(part, np.arange(1, n_parts)))

@@ -98,12 +98,14 @@ class MSM4SR(PackedSequentialRecommender):
             ValueError: the checkpoint has no M2SE, lacks a weight, or has one of another shape.
         """
         wanted = {f"m2se.{name}": tensor.shape for name, tensor in self.m2se.state_dict().items()}
-        layers = len({name.split(".")[3] for name in state_dict if name.startswith("m2se.transformer.layers.")})
-        if layers != len(self.m2se.transformer.layers):
-            raise ValueError(f"it has {layers} transformer layers, n_layers is {len(self.m2se.transformer.layers)}")
         for name, shape in wanted.items():
             if name not in state_dict:
                 raise ValueError(f"it lacks {name}")
             if state_dict[name].shape != shape:
                 raise ValueError(f"{name} is {list(state_dict[name].shape)} there, {list(shape)} here")
+        layers = {name.split(".")[3] for name in state_dict if name.startswith("m2se.transformer.layers.")}
+        if len(layers) != len(self.m2se.transformer.layers):
+            raise ValueError(
+                f"it has {len(layers)} transformer layers, n_layers is {len(self.m2se.transformer.layers)}"
+            )
         self.load_state_dict({name: state_dict[name] for name in wanted}, strict=False)

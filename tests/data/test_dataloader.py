@@ -205,13 +205,10 @@ def test_an_epoch_can_be_read_again(data_path: Path) -> None:
 # --- splits that cannot be packed
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AttributeError, reason="only leave_one_out keeps SequenceInteraction; RS and TS do not"
-)
-def test_ratio_splits_by_time_are_packed_too(data_path: Path) -> None:
+def test_other_splits_than_leave_one_out_are_refused(data_path: Path) -> None:
     args = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user", "mode": "full"}
-    loader = make_loader(data_path, "short", eval_args=args)
-    assert Counter(pairs_of(loader)) == stock_pairs(data_path, "short", eval_args=args)
+    with pytest.raises(UserError, match="packed training needs the leave-one-out split"):
+        make_loader(data_path, "short", eval_args=args)
 
 
 def test_a_training_part_with_gaps_is_refused(data_path: Path) -> None:

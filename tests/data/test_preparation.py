@@ -120,7 +120,6 @@ def test_s3rec_with_item_attributes_is_loaded(tiny_dataset: Tiny) -> None:
     assert dataset.item_feat["class"].shape == (31, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="only a missing .item file is noticed, not a .item without the column")
 def test_s3rec_with_an_item_file_that_lacks_the_attribute_is_refused(tiny_dataset: Tiny) -> None:
     lines = ["item_id:token\tbrand:token", *[f"i{i}\tb{i % 3}" for i in range(30)], ""]
     inter_file(tiny_dataset).with_suffix(".item").write_text("\n".join(lines))
@@ -133,7 +132,7 @@ def test_data_in_which_every_user_is_too_short_is_refused(tiny_dataset: Tiny, mo
     rows = [f"u{user}\ti{(user + k) % 30}\t{k}" for user in range(40) for k in range(n_items)]
     inter_file(tiny_dataset).write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows, ""]))
     message = refusal(model, tiny_dataset)
-    assert "no user is long enough for the validation part (four interactions)" in message
+    assert "the validation part is empty: users need four interactions" in message
 
 
 def test_four_interactions_of_one_user_are_enough(tiny_dataset: Tiny) -> None:

@@ -235,9 +235,6 @@ def test_batches_have_about_batch_pairs_pairs_and_an_epoch_as_many_steps_as_recb
     assert (np.abs(pairs - batch_pairs) <= 50 + 0.05 * batch_pairs).all()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="plan_epoch rounds the batches of a buffer down: 149 pairs become one batch of 149"
-)
 @pytest.mark.parametrize("n", [130, 149, 249])
 def test_small_epochs_aim_at_batch_pairs_too(n: int) -> None:
     one = np.ones(n, dtype=np.int64)
@@ -286,7 +283,6 @@ def test_a_single_window_is_a_single_batch() -> None:
         assert [batch.tolist() for batch in batches] == [[0]]
 
 
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="_cut_evenly takes the last of no windows")
 def test_no_windows_give_no_batches() -> None:
     nothing = np.array([], dtype=np.int64)
     assert plan(0, nothing, nothing, 100) == []
