@@ -57,6 +57,7 @@ RULES: dict[str, Rule] = {
     "epochs": _whole(0),
     "eval_batch_size": _whole(1),
     "eval_step": _whole(0),
+    "expert_norm_init": _positive,
     "feature_size": _optional(_whole(1)),
     "hidden_dropout_prob": _probability,
     "hidden_size": _whole(1),

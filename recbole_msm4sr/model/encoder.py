@@ -50,9 +50,13 @@ class MixtureOfExperts(nn.Module):
         hidden_size: d_0.
         n_experts: O.
         dropout_prob: dropout between an expert's linear map and its LayerNorm.
+        norm_init: initial gain of every LayerNorm. At 1 the dot products of eq. 12 start so large that training
+            spends its first epochs shrinking them, and IDs (initialised small) hardly count.
     """
 
-    def __init__(self, feature_size: int, hidden_size: int, n_experts: int, dropout_prob: float) -> None:
+    def __init__(
+        self, feature_size: int, hidden_size: int, n_experts: int, dropout_prob: float, norm_init: float = 1.0
+    ) -> None:
         super().__init__()
         if n_experts < 1:
             raise ValueError(f"n_experts must be at least 1, got {n_experts}")
@@ -60,7 +64,7 @@ class MixtureOfExperts(nn.Module):
         self.experts = nn.Linear(feature_size, n_experts * hidden_size)
         self.gate = nn.Linear(feature_size, n_experts)
         self.dropout = nn.Dropout(dropout_prob)
-        self.norm_weight = nn.Parameter(torch.ones(n_experts, hidden_size))
+        self.norm_weight = nn.Parameter(torch.full((n_experts, hidden_size), norm_init))
         self.norm_bias = nn.Parameter(torch.zeros(n_experts, hidden_size))
 
     def forward(self, pooled: Tensor) -> Tensor:
@@ -84,6 +88,7 @@ class ModalityEncoder(nn.Module):
         attention_size: d_a.
         n_experts: O.
         dropout_prob: the experts' dropout.
+        norm_init: initial gain of the experts' LayerNorms.
     """
 
     values: Tensor
@@ -98,6 +103,7 @@ class ModalityEncoder(nn.Module):
         attention_size: int,
         n_experts: int,
         dropout_prob: float,
+        norm_init: float = 1.0,
     ) -> None:
         super().__init__()
         if values.dim() != 2 or offsets.dim() != 1 or int(offsets[-1]) != values.size(0):
@@ -108,7 +114,7 @@ class ModalityEncoder(nn.Module):
         self.register_buffer("values", values, persistent=False)
         self.register_buffer("offsets", offsets, persistent=False)
         self.attention = SentenceAttention(values.size(1), attention_size)
-        self.experts = MixtureOfExperts(values.size(1), hidden_size, n_experts, dropout_prob)
+        self.experts = MixtureOfExperts(values.size(1), hidden_size, n_experts, dropout_prob, norm_init)
         self.missing = nn.Parameter(torch.empty(hidden_size).normal_(std=0.02))
 
     def forward(self, item_ids: Tensor | None = None) -> Tensor:

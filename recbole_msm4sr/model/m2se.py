@@ -40,6 +40,7 @@ class M2SE(nn.Module):
                     attention_size=config["attention_size"],
                     n_experts=config["n_experts"],
                     dropout_prob=config["encoder_dropout_prob"],
+                    norm_init=config["expert_norm_init"],
                 )
                 for name, (values, offsets) in features.items()
             }
