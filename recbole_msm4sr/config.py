@@ -97,6 +97,12 @@ class Config(RecBoleConfig):
         compat.apply()
         self.spec = registry.find(model)
         self._drop_unread = drop_unread
+        kind = self.spec.model_class.type
+        if kind not in (ModelType.GENERAL, ModelType.SEQUENTIAL, ModelType.TRADITIONAL):
+            raise UserError(
+                f"{self.spec.name} is one of RecBole's {kind.name.lower()} models; "
+                "only general and sequential ones rank items in this harness"
+            )
         try:
             super().__init__(self.spec.model_class, dataset, list(config_file_list or []), dict(config_dict or {}))
         except UserError:

@@ -57,8 +57,6 @@ class ModelSpec:
             return getattr(recbole_datasets, f"{self.name}Dataset")
         if self.model_class.type == ModelType.SEQUENTIAL:
             return VectorisedSequentialDataset
-        if self.model_class.type == ModelType.KNOWLEDGE:
-            return recbole_datasets.KnowledgeBasedDataset
         return recbole_datasets.Dataset
 
 

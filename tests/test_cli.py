@@ -81,6 +81,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(argv: list[str], words: str, caps
     assert len(message) == 1
     assert words in message[0]
     assert "Traceback" not in error
+    assert not Path("runs").exists(), "nothing was started"
 
 
 def test_a_broken_feature_store_is_found_before_training(

@@ -22,7 +22,7 @@ def data_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_msm4sr_beats_sasrec_on_the_demo(data_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the settings of ``make demo``; the margin is half of the smallest seen over three seeds (docs/results.md)."""
+    """With the settings of ``make demo``; half of the smallest margin of three seeds (docs/results.md)."""
     torch.set_num_threads(2)
     settings: dict[str, Any] = {"data_path": str(data_path)}
     sasrec = recbole_msm4sr.run("SASRec", "demo", config_dict=settings)["test_result"]

@@ -70,8 +70,6 @@ def load(config: Any) -> Data:
 def loaders(config: Any, data: Data) -> tuple[Any, Any, Any]:
     """Train, valid and test loaders: packed for our models, RecBole's own for the rest."""
     train, valid, test = data.parts
-    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
-        raise UserError(f"{config['model']}: knowledge-aware models are not supported by this harness")
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL and "eval_batch_size" not in config.external_config_dict:
         # For other models RecBole counts scores, not users: its default is one user a batch on a large catalogue.
         config["eval_batch_size"] = max(config["eval_batch_size"], 256 * data.dataset.item_num)

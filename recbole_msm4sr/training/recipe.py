@@ -42,35 +42,34 @@ def run(
     """
     config = Config(model, dataset, config_file_list, config_dict)
     config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
+    init_seed(config["seed"], config["reproducibility"])
+    data = preparation.load(config)
+    plan = [(name, stage, _given_start(stage)) for name, stage in _plan(config, config_file_list, config_dict)]
     folder = RunFolder(config)
     with folder.logging(config["state"] or "info"):
         try:
-            return _run(config, folder, config_file_list, config_dict)
+            return _run(config, data, plan, folder)
         except KeyboardInterrupt:
             getLogger().warning("interrupted; the same command with --resume continues from the last finished epoch")
             raise
 
 
 def _run(
-    config: Config,
-    folder: RunFolder,
-    config_file_list: Sequence[str] | None,
-    config_dict: Mapping[str, Any] | None,
+    config: Config, data: preparation.Data, plan: list[tuple[str, Config, Path | None]], folder: RunFolder
 ) -> dict[str, Any]:
+    """Run the planned stages, test the last one, and write the run's folder."""
     log, began = getLogger(), perf_counter()
     log.info(f"{config['model']} on {config['dataset']}; this run's files: {folder.path}")
-    init_seed(config["seed"], config["reproducibility"])
-    data = preparation.load(config)
     log.info(report.describe_data(data.dataset))
     folder.write_json("environment.json", {"versions": environment(), "data": data.fingerprint})
 
     results: list[StageResult] = []
     stage: Stage | None = None
-    for name, stage_config in _plan(config, config_file_list, config_dict):
+    for name, stage_config, start in plan:
         if stage is not None:
             stage = Stage(name, stage_config, data, start=stage.model_file, start_identity=stage.identity)
         else:
-            stage = Stage(name, stage_config, data, start=_given_start(stage_config))
+            stage = Stage(name, stage_config, data, start=start)
         results.append(stage.run())
     if stage is None:
         raise RuntimeError("a recipe has at least one stage")
@@ -136,4 +135,6 @@ def _given_start(config: Config) -> Path | None:
     path = config["pretrained_path"] or (config["pre_model_path"] if config["model"] == "S3Rec" else None)
     if config["model"] == "MSM4SR" and config["training"] == "e2e" and path:
         raise UserError("training: e2e starts from scratch; leave pretrained_path out")
+    if path and not Path(path).is_file():
+        raise UserError(f"there is no checkpoint {path}")
     return Path(path) if path else None

@@ -83,8 +83,6 @@ class Stage:
     ) -> None:
         self.name, self.config, self.data, self.start = name, config, data, start
         if start is not None and start_identity is None:
-            if not start.is_file():
-                raise UserError(f"there is no checkpoint {start}")
             start_identity = sha256_of_file(start)
         self.identity = self._identity(start_identity)
         self.folder = (
@@ -106,6 +104,7 @@ class Stage:
             return StageResult(**{**json.loads(self._result_file.read_text()), "reused": True})
         self._build()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._result_file.unlink(missing_ok=True)  # until this training is finished, the stage is not
         train_data, valid_data, _ = self._require_loaders()
         resumable = isinstance(self.trainer, StageTrainer)
         if self._resume_file.is_file():

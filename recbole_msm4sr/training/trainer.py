@@ -31,10 +31,19 @@ class SafeCheckpoints(Trainer):
                 "epoch": epoch,
                 "cur_step": self.cur_step,
                 "best_valid_score": self.best_valid_score,
-                "state_dict": self.model.state_dict(),
-                "other_parameter": self.model.other_parameter(),
+                **self._model_state(),
             },
         )
+
+    def _model_state(self) -> dict[str, Any]:
+        other = self.model.other_parameter()
+        # FDSA and its kin list a submodule there, whose weights are in the state_dict already
+        plain = {name: value for name, value in other.items() if not isinstance(value, torch.nn.Module)}
+        return {"state_dict": self.model.state_dict(), "other_parameter": plain}
+
+    def _load_model_state(self, content: dict[str, Any]) -> None:
+        self.model.load_state_dict(content["state_dict"])
+        self.model.load_other_parameter(content["other_parameter"])
 
     def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
         """RecBole's hook of models with a pre-training stage."""
@@ -50,9 +59,7 @@ class SafeCheckpoints(Trainer):
     ) -> Any:
         """RecBole's evaluation; ``load_best_model`` reads ``model_file``, or the trainer's own checkpoint, safely."""
         if load_best_model and eval_data:
-            content = checkpoint.load(model_file or self.saved_model_file, self.config["device"])
-            self.model.load_state_dict(content["state_dict"])
-            self.model.load_other_parameter(content["other_parameter"])
+            self._load_model_state(checkpoint.load(model_file or self.saved_model_file, self.config["device"]))
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
 
@@ -134,8 +141,7 @@ class StageTrainer(SafeCheckpoints):
     def resume(self, train_data: Any) -> None:
         """Continue from ``resume_file``: weights, optimiser, early stopping and random numbers as they were."""
         content = checkpoint.load(self.resume_file, self.config["device"])
-        self.model.load_state_dict(content["state_dict"])
-        self.model.load_other_parameter(content["other_parameter"])
+        self._load_model_state(content)
         self.optimizer.load_state_dict(content["optimizer"])
         self.start_epoch = content["epoch"] + 1
         for name in ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "stopped", "epoch_seconds"):
@@ -149,8 +155,7 @@ class StageTrainer(SafeCheckpoints):
             self.resume_file,
             {
                 "epoch": epoch,
-                "state_dict": self.model.state_dict(),
-                "other_parameter": self.model.other_parameter(),
+                **self._model_state(),
                 "optimizer": self.optimizer.state_dict(),
                 "cur_step": self.cur_step,
                 "best_valid_score": self.best_valid_score,
@@ -223,11 +228,9 @@ def peak_memory_mib(device: torch.device) -> float:
 def trainer_class(config: Any) -> type:
     """The trainer of a model: RecBole's, with our epoch loop where RecBole's own is the plain one.
 
-    S3Rec's trainer only chooses between two plain loops. Trainers with a loop of their own (RecVAE, NCL, ...) keep it,
-    with safe checkpoints; decision trees store no torch checkpoint and stay as they are.
+    S3Rec's trainer only chooses between two plain loops. Trainers with a loop of their own (RaCT, NCL) keep it, with safe
+    checkpoints.
     """
     base = get_trainer(config["MODEL_TYPE"], config["model"])
-    if not issubclass(base, Trainer):
-        return base
     mixin = StageTrainer if base.fit is Trainer.fit or base.__name__ == "S3RecTrainer" else SafeCheckpoints
     return type(f"Safe{base.__name__}", (mixin, base), {})

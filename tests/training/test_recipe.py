@@ -127,6 +127,17 @@ def test_finished_stages_are_reused_when_settings_and_data_are_the_same(run: Any
     assert [stage["reused"] for stage in stages(run("MSM4SR", reuse=False))] == [False, False]
 
 
+def test_a_stage_that_is_trained_anew_counts_as_unfinished_until_it_is_done(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("MSM4SR")
+    with monkeypatch.context() as patch:
+        interrupt_after(1, "pretrain", patch)
+        with pytest.raises(_Interrupted):
+            run("MSM4SR", reuse=False)
+    assert stages(run("MSM4SR"))[0]["reused"] is False
+
+
 def test_changed_data_is_not_reused(run: Any, tiny_dataset: tuple[Path, str]) -> None:
     run("MSM4SR")
     inter = tiny_dataset[0] / "tiny" / "tiny.inter"
@@ -247,9 +258,25 @@ def test_recbole_models_run_to_a_test_table(run: Any, model: str) -> None:
     assert run(model, epochs=1)["test_result"].keys() >= {"recall@20", "ndcg@20"}
 
 
-def test_s3rec_runs_both_stages_and_from_a_given_model(run: Any, tiny_dataset: tuple[Path, str]) -> None:
+@pytest.fixture
+def item_attributes(tiny_dataset: tuple[Path, str]) -> None:
     lines = ["item_id:token\tclass:token_seq"] + [f"i{i}\tc{i % 3} c{i % 5}" for i in range(30)]
     (tiny_dataset[0] / "tiny" / "tiny.item").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.usefixtures("item_attributes")
+def test_models_with_item_attributes_run_to_a_test_table(run: Any) -> None:
+    """RecBole lists one of FDSA's submodules among its other parameters; a safe checkpoint cannot hold a module."""
+    assert run("FDSA", epochs=1)["test_result"].keys() >= {"recall@20"}
+
+
+def test_models_that_do_not_rank_items_are_refused(run: Any) -> None:
+    with pytest.raises(UserError, match="KGAT is one of RecBole's knowledge models"):
+        run("KGAT")
+
+
+@pytest.mark.usefixtures("item_attributes")
+def test_s3rec_runs_both_stages_and_from_a_given_model(run: Any) -> None:
     both = run("S3Rec", pretrain_epochs=1, epochs=1)
     assert [stage["stage"] for stage in stages(both)] == ["pretrain", "finetune"]
     first = run("S3Rec", pretrain_epochs=1, epochs=1, train_stage="pretrain")
