@@ -228,8 +228,8 @@ def peak_memory_mib(device: torch.device) -> float:
 def trainer_class(config: Any) -> type:
     """The trainer of a model: RecBole's, with our epoch loop where RecBole's own is the plain one.
 
-    S3Rec's trainer only chooses between two plain loops. Trainers with a loop of their own (RaCT, NCL) keep it, with safe
-    checkpoints.
+    S3Rec's trainer only chooses between two plain loops. Trainers with a loop of their own (RaCT, NCL) keep it, with
+    safe checkpoints.
     """
     base = get_trainer(config["MODEL_TYPE"], config["model"])
     mixin = StageTrainer if base.fit is Trainer.fit or base.__name__ == "S3RecTrainer" else SafeCheckpoints
