@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import os
@@ -81,6 +82,11 @@ class Config(RecBoleConfig):
         drop_unread: leave keys out that the model does not read, instead of refusing them. For a stage of a recipe,
             which is handed the settings of the whole.
 
+    Attributes:
+        spec: what the registry knows of the model.
+        resolved: every setting that the model reads, defaults included, before RecBole derives others from them;
+            given back as a file, it makes the same run.
+
     Raises:
         UserError: unknown model, key or file, or a value that is out of range.
     """
@@ -156,6 +162,8 @@ class Config(RecBoleConfig):
             final["load_col"] = self._columns_to_load()
         if isinstance(final["eval_args"], dict):  # a part of eval_args does not undo the rest
             final["eval_args"] = {**self.internal_config_dict["eval_args"], **final["eval_args"]}
+        read = self._keys_read()
+        self.resolved = copy.deepcopy({key: value for key, value in final.items() if key in read})
         root = Path(final["data_path"])
         super()._set_default_parameters()
         computed = [f"{metric}@{k}" for metric in final["metrics"] for k in final["topk"]]
@@ -186,7 +194,7 @@ class Config(RecBoleConfig):
     def _keys_read(self) -> set[str]:
         """Keys that this model, or RecBole's general machinery, reads."""
         arguments = {key for keys in self.parameters.values() for key in keys}
-        read = set(self.internal_config_dict) | arguments | _KEYS_WITHOUT_DEFAULT
+        read = set(self.internal_config_dict) - {"MODEL_TYPE"} | arguments | _KEYS_WITHOUT_DEFAULT
         if not self.spec.is_ours:  # some of RecBole's models have settings without a default
             source = inspect.getsource(sys.modules[self.spec.model_class.__module__])
             read |= set(re.findall(r"config\[[\"'](\w+)[\"']\]", source))

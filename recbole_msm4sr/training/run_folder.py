@@ -27,7 +27,7 @@ class RunFolder:
     """A new folder for one run.
 
     Args:
-        config: the resolved configuration; names the folder and is stored in it.
+        config: names the folder; its settings are stored in ``config.yaml``, which ``--config_files`` reads.
     """
 
     def __init__(self, config: Any) -> None:
@@ -43,7 +43,7 @@ class RunFolder:
                 self.path = parent / f"{stamp}-{number}"
         # RecBole names its TensorBoard folder after the log file.
         self.log_file = self.path / f"{config['model']}-{config['dataset']}-{self.path.name}.log"
-        settings = {key: plain(value) for key, value in sorted(config.final_config_dict.items())}
+        settings = plain({"model": config["model"], "dataset": config["dataset"], **config.resolved})
         with atomic_file(self.path / "config.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(settings, sort_keys=True), encoding="utf-8")
 

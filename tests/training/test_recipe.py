@@ -98,6 +98,15 @@ def test_a_run_folder_holds_settings_versions_data_metrics_log_and_checkpoint(ru
     assert any(Path("log_tensorboard").rglob("events*"))
 
 
+@pytest.mark.parametrize("model", ["MSM4SR", "SASRec", "LightGCN"])
+def test_the_stored_settings_make_the_same_run(run: Any, model: str) -> None:
+    settings = {"seed": 3, "epochs": 1, "MAX_ITEM_LIST_LENGTH": 8, "learning_rate": 0.01}
+    first = run(model, **settings)
+    again = recipe.run(model, "tiny", config_file_list=[str(Path(first["run_folder"]) / "config.yaml")])
+    assert all(stage["reused"] for stage in stages(again))
+    assert again["test_result"] == first["test_result"]
+
+
 def test_every_epoch_is_one_log_line(run: Any) -> None:
     result = run("MSM4SR")
     lines = next(Path(result["run_folder"]).glob("*.log")).read_text().splitlines()
