@@ -29,8 +29,8 @@ def test_msm4sr_beats_sasrec_on_the_demo(data_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     result = recbole_msm4sr.run("MSM4SR", "demo", config_dict=settings)
     msm4sr = result["test_result"]
-    for metric in ("recall@10", "ndcg@10"):
-        assert msm4sr[metric] > 1.15 * sasrec[metric], (metric, msm4sr, sasrec)
+    for metric, factor in (("recall@10", 1.14), ("ndcg@10", 1.21)):
+        assert msm4sr[metric] > factor * sasrec[metric], (metric, msm4sr, sasrec)
 
     table = capsys.readouterr().out
     assert "demo is generated data" in table
