@@ -6,6 +6,7 @@ They let RecBole run on torch >= 2.6, numpy 2, pandas 3 and SciPy >= 1.13 withou
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ def apply() -> None:
     restore_dok_update()
     Dataset._load_feat = load_feat
     Dataset._fill_nan = fill_nan
-    silence_grad_scaler()
+    Dataset._remap = remap
+    silence_warnings()
 
 
 def restore_numpy_aliases() -> None:
@@ -116,7 +118,31 @@ def fill_nan(self: Dataset) -> None:
                 feat[field] = pd.Series([empty if isinstance(x, float) else x for x in feat[field]], dtype=object)
 
 
-def silence_grad_scaler() -> None:
-    """RecBole builds a ``torch.cuda.amp.GradScaler`` every epoch, which torch >= 2.4 calls deprecated each time."""
+def remap(self: Dataset, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]) -> None:
+    """``Dataset._remap`` without ``Series.agg`` on columns of arrays, which pandas 3 hands the column as a whole."""
+    if not remap_list:
+        return
+    columns = [
+        feat[field].to_numpy() if kind == FeatureType.TOKEN else np.concatenate(list(feat[field]))
+        for feat, field, kind in remap_list
+    ]
+    ids, tokens = pd.factorize(np.concatenate(columns))
+    tokens = np.array(["[PAD]", *tokens])
+    token_id = {token: i for i, token in enumerate(tokens)}
+    for new_ids, (feat, field, kind) in zip(_split(ids + 1, columns), remap_list, strict=True):
+        self.field2id_token.setdefault(field, tokens)
+        self.field2token_id.setdefault(field, token_id)
+        feat[field] = new_ids if kind == FeatureType.TOKEN else pd.Series(_split(new_ids, feat[field]), feat.index)
+
+
+def _split(flat: np.ndarray, like: Iterable[Any]) -> list[np.ndarray]:
+    """Cut ``flat`` into parts as long as those of ``like``."""
+    return np.split(flat, np.cumsum([len(part) for part in like])[:-1])
+
+
+def silence_warnings() -> None:
+    """Silence what RecBole's code makes newer libraries say on every run, and no user can mend."""
+    # a torch.cuda.amp.GradScaler every epoch, deprecated since torch 2.4
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.GradScaler.*", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*torch.cuda.amp.GradScaler is enabled, but CUDA is not available.*")
+    # tensors made of pandas 3's read-only columns; RecBole never writes to them
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
