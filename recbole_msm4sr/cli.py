@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:  # some of RecBole's models need packages that RecBole does not install
         print(f"msm4sr: error: this needs the package {error.name!r}, which is not installed", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"msm4sr: error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 

@@ -95,6 +95,15 @@ def test_a_broken_feature_store_is_found_before_training(
     assert "epoch" not in error
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(
+    tiny_dataset: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    data_path, name = tiny_dataset
+    assert main([f"--data_path={data_path}", "--model=SASRecM", f"--dataset={name}"]) == 2
+    assert capsys.readouterr().err.startswith("msm4sr: error: [Errno ")
+
+
 def test_run_recbole_is_a_script(tiny_dataset: tuple[Path, str], tmp_path: Path) -> None:
     data_path, name = tiny_dataset
     done = subprocess.run(
