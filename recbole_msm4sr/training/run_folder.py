@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from recbole_msm4sr.files import atomic_file
 from recbole_msm4sr.training.checkpoint import to_plain
 
-_PACKAGES = ("recbole-msm4sr", "recbole", "torch", "numpy", "pandas", "scipy")
+_PACKAGES = ("recbole-msm4sr", "recbole", "numpy", "pandas", "scipy")
 
 
 class RunFolder:
@@ -109,7 +110,7 @@ def plain(value: Any) -> Any:
 
 def environment() -> dict[str, str]:
     """Versions that a result depends on."""
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    versions = {"python": platform.python_version(), "platform": platform.platform(), "torch": torch.__version__}
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
