@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format wheel clean
+.PHONY: demo test lint format bench wheel clean
 
 demo: $(INSTALLED)  ## SASRec, then MSM4SR, on the generated data set `demo`, ending with both in one table
 	$(BIN)/python run_recbole.py --model=SASRec --dataset=demo
@@ -23,6 +23,9 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## speed, memory and scale against their references; one alone: python -m benchmarks NAME
+	$(BIN)/python -m benchmarks --json runs/benchmarks.json
 
 wheel: $(INSTALLED)  ## dist/recbole_msm4sr-*.whl
 	$(BIN)/python -m build --wheel

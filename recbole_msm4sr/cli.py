@@ -18,7 +18,10 @@ MODEL is MSM4SR, MSM4SRPretrain, SASRecM, or any model of RecBole. Settings and 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    """Run a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted.
+
+    Of several processes that fail, one after the other or because one did, the first alone says why.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         if argv and argv[0] == "features":
@@ -28,17 +31,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv and argv[0] == "run":
             argv = argv[1:]
         return _run(argv)
-    except UserError as error:
-        print(f"msm4sr: error: {error}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:  # some of RecBole's models need packages that RecBole does not install
-        print(f"msm4sr: error: this needs the package {error.name!r}, which is not installed", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"msm4sr: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if not _is_first_to_fail():
+            return 2
+        message = _message_of(error)
+        if message is None:
+            raise
+        print(f"msm4sr: error: {message}", file=sys.stderr)
+        return 2
+
+
+def _message_of(error: Exception) -> str | None:
+    """The line that a user is shown; ``None`` for a defect of the program, which deserves a traceback."""
+    if isinstance(error, ModuleNotFoundError):  # some of RecBole's models need packages that RecBole does not install
+        return f"this needs the package {error.name!r}, which is not installed"
+    if isinstance(error, (UserError, OSError)):  # OSError: a full disk, a folder that cannot be written
+        return str(error)
+    return None
+
+
+def _is_first_to_fail() -> bool:
+    if "torch" not in sys.modules:  # no process group without it, and it takes long to import
+        return True
+    from recbole_msm4sr import processes
+
+    return processes.first_to_fail()
 
 
 def _run(argv: list[str]) -> int:

@@ -18,8 +18,9 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
-from recbole_msm4sr import compat, registry, settings
+from recbole_msm4sr import compat, processes, registry, settings
 from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.precision import default_precision
 
 _HERE = Path(__file__).resolve().parent
 #: properties/ lies in the package when installed from a wheel, beside it in a checkout.
@@ -179,9 +180,13 @@ class Config(RecBoleConfig):
             final["feature_path"] = str(folder / "features")
 
     def _init_device(self) -> None:
+        self.final_config_dict["gpu_id"] = processes.own_gpu(self.final_config_dict["gpu_id"])
         super()._init_device()
-        if not self.final_config_dict["use_gpu"]:
-            self.final_config_dict["device"] = torch.device("cpu")
+        final = self.final_config_dict
+        if not final["use_gpu"]:
+            final["device"] = torch.device("cpu")
+        if "precision" in final and final["precision"] is None:
+            final["precision"] = self.resolved["precision"] = default_precision(final["device"])
 
     @property
     def item_attributes(self) -> list[str]:

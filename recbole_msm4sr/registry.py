@@ -78,8 +78,10 @@ _OURS = {
             properties=("M2SE", "MSM4SRPretrain"),
             stage_keys=_PRETRAIN_KEYS,
         ),
-        ModelSpec("MSM4SR", "recbole_msm4sr.model.msm4sr", properties=("M2SE", "MSM4SRPretrain", "MSM4SR")),
-        ModelSpec("SASRecM", "recbole_msm4sr.model.sasrecm", properties=("M2SE", "SASRecM")),
+        ModelSpec(
+            "MSM4SR", "recbole_msm4sr.model.msm4sr", properties=("M2SE", "ItemSoftmax", "MSM4SRPretrain", "MSM4SR")
+        ),
+        ModelSpec("SASRecM", "recbole_msm4sr.model.sasrecm", properties=("M2SE", "ItemSoftmax", "SASRecM")),
     )
 }
 _ALIASES = {"MP4SR": "MSM4SR", "MP4SRPretrain": "MSM4SRPretrain"}

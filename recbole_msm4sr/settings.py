@@ -58,6 +58,7 @@ RULES: dict[str, Rule] = {
     "eval_batch_size": _whole(1),
     "eval_step": _whole(0),
     "expert_norm_init": _positive,
+    "feature_storage": _one_of("memory", "disk"),
     "feature_size": _optional(_whole(1)),
     "hidden_dropout_prob": _probability,
     "hidden_size": _whole(1),
@@ -69,9 +70,13 @@ RULES: dict[str, Rule] = {
     "MAX_ITEM_LIST_LENGTH": _whole(1),
     "mixup_max": _number(lambda x: 0 <= x <= 0.5, "a number in [0, 0.5]"),
     "modalities": _modalities,
+    "loss_type": _one_of("CE", "sampled"),
     "n_experts": _whole(1),
     "n_heads": _whole(1),
     "n_layers": _whole(1),
+    "n_negatives": _whole(1),
+    "negative_distribution": _one_of("popularity", "uniform"),
+    "precision": _optional(_one_of("float32", "bf16")),
     "pretrain_batch_size": _whole(1),
     "pretrain_epochs": _whole(0),
     "pretrain_eval_step": _whole(0),
@@ -129,6 +134,10 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
         raise UserError(
             f"window_stride ({settings['window_stride']}) must not exceed MAX_ITEM_LIST_LENGTH "
             f"({settings['MAX_ITEM_LIST_LENGTH']})"
+        )
+    if settings["feature_storage"] == "disk" and settings.get("loss_type") == "CE":
+        raise UserError(
+            "feature_storage: disk needs loss_type: sampled; loss_type: CE reads the features of all items every step"
         )
     pretrains = "use_nip" in settings and settings.get("training", "two_stage") != "finetune"
     if pretrains and not settings["use_nip"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import os
@@ -24,6 +25,8 @@ from scipy import sparse
 import recbole_msm4sr
 from recbole_msm4sr import compat
 from recbole_msm4sr.config import Config
+from recbole_msm4sr.data.dataset import VectorisedSequentialDataset
+from recbole_msm4sr.errors import UserError
 
 Dataset = recbole_datasets.Dataset
 ML_100K = Path(recbole.__file__).parent / "dataset_example" / "ml-100k"
@@ -161,6 +164,84 @@ def test_a_header_with_an_unknown_type_is_a_value_error(tmp_path: Path, header: 
     config = Config("SASRec", "ml-100k", config_dict={"load_col": None})
     with pytest.raises(ValueError, match="is not supported"):
         compat.load_feat(bare(Dataset, config), str(path), FeatureSource.INTERACTION)
+
+
+BROKEN = {
+    "a number": ("a|b|1\na|b|1,5\n", r"x\.inter, line 3: timestamp must be a number, not '1,5'"),
+    "one of several numbers": ("a|b|1|2 x\n", r"x\.inter, line 2: sizes must be a number, not 'x'"),
+    "a quoted number": ('"a"|b|later\n', r"x\.inter: .*later"),
+    "the end of a line": ("a|b|1\n\na|b\n", r"x\.inter, line 4: cells are missing, there are 2 of [34]"),
+    "the encoding": ("é|b|1\n".encode("latin-1"), r"x\.inter is not utf-8 .*: set encoding"),
+}
+
+
+@pytest.mark.parametrize("dataset_class", [Dataset, VectorisedSequentialDataset])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_line_that_says_where(tmp_path: Path, name: str, dataset_class: Any) -> None:
+    text, message = BROKEN[name]
+    header = "user_id:token|item_id:token|timestamp:float" + ("|sizes:float_seq" if "several" in name else "")
+    content = text if isinstance(text, bytes) else text.encode()
+    path = tmp_path / "x.inter"
+    path.write_bytes((header + "\n").encode().replace(b"|", b"\t") + content.replace(b"|", b"\t"))
+    config = Config("SASRec", "ml-100k", config_dict={"load_col": None})
+    with pytest.raises(UserError, match=message) as caught:
+        bare(dataset_class, config)._load_feat(str(path), FeatureSource.INTERACTION)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_line_may_end_before_columns_that_nobody_reads(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "x.inter", "user_id:token|timestamp:float|note:token\na|1|x\nb|2\n")
+    config = Config("SASRec", "ml-100k", config_dict={"load_col": {"inter": ["user_id", "timestamp"]}})
+    for dataset_class in (Dataset, VectorisedSequentialDataset):
+        frame = bare(dataset_class, config)._load_feat(str(path), FeatureSource.INTERACTION)
+        assert frame["user_id"].tolist() == ["a", "b"]
+
+
+# --- remap
+
+SHARED_IDS = {
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id", "zip_code", "occupation"]},
+    "alias_of_user_id": ["zip_code"],
+}
+
+
+@needs_old_pandas
+@pytest.mark.parametrize("settings", [{}, {"load_col": None}, SHARED_IDS], ids=["some", "all", "shared ids"])
+@pytest.mark.parametrize("dataset_class", [Dataset, VectorisedSequentialDataset])
+def test_ids_are_those_of_recbole_as_shipped(
+    original: ModuleType, dataset_class: Any, settings: dict[str, Any]
+) -> None:
+    settings = {"user_inter_num_interval": "[20,60]", **settings}
+    ours, theirs = (
+        kind(Config("SASRec", "ml-100k", config_dict=dict(settings))) for kind in (dataset_class, original.Dataset)
+    )
+    assert set(ours.field2id_token) == set(theirs.field2id_token) >= {"user_id", "item_id"}
+    for field, tokens in theirs.field2id_token.items():
+        assert ours.field2id_token[field].dtype == tokens.dtype
+        np.testing.assert_array_equal(ours.field2id_token[field], tokens)
+        assert ours.field2token_id[field] == theirs.field2token_id[field]
+    for name in theirs.feat_name_list:
+        assert_same_frame(getattr(ours, name), getattr(theirs, name))
+
+
+def test_the_numbers_of_tokens_are_made_when_they_are_asked_for() -> None:
+    ids = compat.TokenIds(np.array(["[PAD]", "007", "é"]))
+    assert "data" not in vars(ids)
+    assert "007" in ids
+    assert (ids["é"], len(ids), list(ids)) == (2, 3, ["[PAD]", "007", "é"])
+    assert ids == {"[PAD]": 0, "007": 1, "é": 2}
+    with pytest.raises(KeyError):
+        ids["7"]
+    ids["new"] = 3  # as RecBole's knowledge graphs add relations
+    assert ids["new"] == 3
+    assert copy.deepcopy(ids) == ids
+
+
+def test_loading_does_not_make_the_numbers_of_tokens() -> None:
+    data = VectorisedSequentialDataset(Config("SASRec", "ml-100k"))
+    data.build()
+    assert all("data" not in vars(ids) for ids in data.field2token_id.values())
+    assert data.token2id("item_id", data.id2token("item_id", 5)) == 5
 
 
 # --- fill_nan

@@ -20,7 +20,7 @@ class PackedDataLoader:
     A batch is an ``Interaction`` of the item list field (int64 ``[U, L]``, left-aligned, 0 where padded), ``target``
     (int64 ``[U, L]``, 0 where there is nothing to predict) and the length field (int64 ``[U]``). L is the longest row
     present. Every pair of the training part occurs once an epoch; the order follows from the seed and the epoch
-    alone.
+    alone. With ``share``, a batch is dealt to several processes, and a process sees its part of every batch.
 
     Args:
         config: reads train_mode, window_stride, train_batch_size, shuffle_buffer, seed.
@@ -33,6 +33,8 @@ class PackedDataLoader:
         self.buffer_batches = config["shuffle_buffer"]
         self.seed = config["seed"]
         self.epoch = 0
+        self.rank, self.n_ranks = 0, 1
+        self._planned: tuple[int, list[np.ndarray]] | None = None
         rows = dataset.inter_feat
         if not isinstance(rows, SequenceInteraction):
             raise UserError("packed training needs the leave-one-out split: eval_args: {split: {LS: valid_and_test}}")
@@ -68,22 +70,40 @@ class PackedDataLoader:
         """Choose the epoch whose order the next iteration follows."""
         self.epoch = epoch
 
+    def share(self, rank: int, n_ranks: int) -> None:
+        """Become one of ``n_ranks`` processes' loaders: batches hold ``n_ranks * train_batch_size`` pairs together.
+
+        Windows, sorted by length, are dealt in turn, so that all get about as many pairs and as much padding. Where
+        a batch has fewer windows than there are processes, the rest get a window without targets.
+        """
+        self.rank, self.n_ranks = rank, n_ranks
+        self._planned = None
+
     def __len__(self) -> int:
         return len(self._plan())
 
     def __iter__(self) -> Iterator[Interaction]:
         for rows in self._plan():
-            yield self._batch(rows)
+            own = rows[self.rank :: self.n_ranks]
+            yield self._batch(own) if len(own) else self._without_targets(rows[:1])
 
     def _plan(self) -> list[np.ndarray]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        return sequences.plan_epoch(
-            self.windows.length,
-            self.windows.n_targets,
-            self.batch_pairs,
-            buffer_batches=self.buffer_batches,
-            rng=rng,
-        )
+        """Windows of every batch of the epoch, shortest first."""
+        if self._planned is None or self._planned[0] != self.epoch:
+            plan = sequences.plan_epoch(
+                self.windows.length,
+                self.windows.n_targets,
+                self.batch_pairs * self.n_ranks,
+                buffer_batches=self.buffer_batches,
+                rng=np.random.default_rng([self.seed, self.epoch]),
+            )
+            self._planned = self.epoch, plan
+        return self._planned[1]
+
+    def _without_targets(self, rows: np.ndarray) -> Interaction:
+        batch = self._batch(rows)
+        batch["target"].zero_()
+        return batch
 
     def _batch(self, rows: np.ndarray) -> Interaction:
         start, length, skip = self.windows.start[rows], self.windows.length[rows], self.windows.skip[rows]

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource
 from torch import Tensor
 
-from recbole_msm4sr.data import sequences
+from recbole_msm4sr import compat
+from recbole_msm4sr.data import interactions, sequences
 from recbole_msm4sr.data.feature_store import FeatureStore
+from recbole_msm4sr.data.filtering import filter_by_inter_num
+from recbole_msm4sr.data.mapped_rows import MappedRows, read_rows
 from recbole_msm4sr.errors import UserError
 
 
 class SequenceInteraction(Interaction):
     """The rows of RecBole's data augmentation, with the list fields made when they are asked for.
 
-    RecBole stores every prefix padded to MAX_ITEM_LIST_LENGTH, for every field. Here a row is two numbers, ``target``
-    and ``start``: the flat positions of its next item and of its first input. Indexing by rows gives a plain
-    ``Interaction`` with the very tensors that RecBole would hold.
+    RecBole stores every prefix padded to MAX_ITEM_LIST_LENGTH, for every field. Here a row is one number, ``target``:
+    the flat position of its next item. Indexing by rows gives a plain ``Interaction`` with the very tensors that
+    RecBole would hold.
 
     Args:
         flat: the sorted interactions, one value a field and interaction.
@@ -30,8 +36,9 @@ class SequenceInteraction(Interaction):
         list_fields: list field to the field whose earlier values it holds.
         length_field: name of the field with the number of inputs.
         width: MAX_ITEM_LIST_LENGTH.
+        user: owner of every interaction; int64 ``[T]``.
+        first: flat position of every user's first interaction; int64 ``[n_users]``.
         target: flat position of every row's next item; int64 ``[N]``.
-        start: flat position of every row's first input; int64 ``[N]``.
     """
 
     def __init__(
@@ -41,12 +48,19 @@ class SequenceInteraction(Interaction):
         list_fields: dict[str, str],
         length_field: str,
         width: int,
+        user: Tensor,
+        first: Tensor,
         target: Tensor,
-        start: Tensor,
     ) -> None:
         self.flat, self.row_fields, self.list_fields = flat, list(row_fields), dict(list_fields)
         self.length_field, self.width = length_field, width
-        self.target, self.start = target, start
+        self.user, self.first, self.target = user, first, target
+
+    @property
+    def start(self) -> Tensor:
+        """Flat position of every row's first input; int64 ``[N]``."""
+        pairs = self.user.numpy(), self.first.numpy(), self.target.numpy()
+        return torch.from_numpy(sequences.first_inputs(*pairs, self.width))
 
     @property
     def length(self) -> int:
@@ -87,27 +101,36 @@ class SequenceInteraction(Interaction):
         """The given rows, still compact; ``index`` is a slice, row numbers or a mask."""
         if not isinstance(index, (slice, Tensor)):
             index = np.asarray(index)
-            index = torch.from_numpy(index if index.dtype == bool else index.astype(np.int64))
-        target, start = self.target[index], self.start[index]
-        return SequenceInteraction(
-            self.flat, self.row_fields, self.list_fields, self.length_field, self.width, target, start
-        )
+            index = torch.from_numpy(index if index.dtype == bool else index.astype(np.int64, copy=False))
+        return self.of(self.target[index] if isinstance(index, slice) else _gather(self.target, index))
 
-    def _reindex(self, index: Any) -> None:
-        self.target, self.start = self.target[index], self.start[index]
+    def of(self, target: Tensor) -> SequenceInteraction:
+        """Rows of other targets of the same interactions."""
+        rows = copy.copy(self)
+        rows.row_fields, rows.list_fields, rows.target = list(self.row_fields), dict(self.list_fields), target
+        return rows
+
+    def _reindex(self, index: Tensor) -> None:
+        self.target = _gather(self.target, index)
 
     def _column(self, name: str) -> Tensor:
         if name in self.row_fields:
-            return self.flat[name][self.target]
+            return _gather(self.flat[name], self.target)
         if name == self.length_field:
             return self.target - self.start
         return self._lists(self.flat[self.list_fields[name]])
 
     def _lists(self, values: Tensor) -> Tensor:
         column = torch.arange(self.width)
-        inside = column < (self.target - self.start).unsqueeze(1)  # [N, L]
-        rows = values[(self.start.unsqueeze(1) + column).clamp_(max=len(values) - 1)]  # [N, L, ...]
+        start = self.start.unsqueeze(1)
+        inside = column < self.target.unsqueeze(1) - start  # [N, L]
+        rows = _gather(values, (start + column).clamp_(max=len(values) - 1))  # [N, L, ...]
         return rows.masked_fill_(~inside.view(*inside.shape, *[1] * (rows.dim() - 2)), 0)
+
+
+def _gather(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]`` of CPU tensors, several times as fast."""
+    return torch.from_numpy(values.numpy()[index.numpy()])
 
 
 class VectorisedSequentialDataset(SequentialDataset):
@@ -119,39 +142,70 @@ class VectorisedSequentialDataset(SequentialDataset):
 
     inter_feat: Any
 
+    def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
+        """RecBole's, and faster where the file of interactions is plain (``interactions.read_plain``)."""
+        if source == FeatureSource.INTERACTION:
+            columns = compat.columns_to_load(self, filepath, source)
+            fields = [field for field, kind in columns if kind is not None]
+            kinds = [kind and kind.value for _, kind in columns]
+            if set(kinds) <= {"token", "float", None} and len(fields) == len(set(fields)):
+                try:
+                    arrays = interactions.read_plain(
+                        filepath, self.config["field_separator"], self.config["encoding"], kinds
+                    )
+                    return pd.DataFrame(dict(zip(fields, arrays, strict=True)), copy=False)
+                except interactions.NotPlainError:
+                    self.logger.debug(f"[{filepath}] is no plain file, and read by the general parser.")
+        return super()._load_feat(filepath, source)
+
+    def _filter_inter_by_user_or_item(self) -> None:
+        if self.user_feat is not None or self.item_feat is not None:  # without either RecBole copies all, to no effect
+            super()._filter_inter_by_user_or_item()
+
+    def _filter_by_inter_num(self) -> None:
+        filter_by_inter_num(self)
+
     def data_augmentation(self) -> None:
         """Turn the interactions into (prefix, next item) rows; see ``SequenceInteraction``."""
         self._aug_presets()
         self._check_field("uid_field", "time_field")
-        self.sort(by=[self.uid_field, self.time_field], ascending=True)
-        target, start = sequences.prefixes(self.inter_feat[self.uid_field].numpy(), self.max_item_list_len)
+        flat = self.inter_feat
+        time = flat[self.time_field].numpy()
+        time = time if time.ndim == 1 else time[..., 0]  # a numerical feature is (value, weight)
+        order = torch.from_numpy(sequences.chronological(flat[self.uid_field].numpy(), time))
+        for field in flat:
+            flat[field] = _gather(flat[field], order)
+        user = flat[self.uid_field]
+        target, first = sequences.prefixes(user.numpy())
         self.inter_feat = SequenceInteraction(
-            self.inter_feat,
-            self.inter_feat.columns,
-            {getattr(self, f"{f}_list_field"): f for f in self.inter_feat if f != self.uid_field},
+            flat,
+            flat.columns,
+            {getattr(self, f"{f}_list_field"): f for f in flat if f != self.uid_field},
             self.item_list_length_field,
             self.max_item_list_len,
+            user,
+            torch.from_numpy(first),
             torch.from_numpy(target),
-            torch.from_numpy(start),
         )
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[VectorisedSequentialDataset]:
         """RecBole's leave-one-out split; ``leave_one_mode`` is valid_and_test, valid_only or test_only."""
         if group_by is None:
             raise ValueError("leave one out strategy require a group field")
-        user = self.inter_feat[group_by].numpy()
+        rows = self.inter_feat
+        pairs = rows.user.numpy(), rows.first.numpy(), rows.target.numpy()
         empty = np.empty(0, dtype=np.int64)
         if leave_one_mode == "valid_and_test":
-            parts = sequences.leave_one_out(user, 2)
+            parts = sequences.leave_one_out(*pairs, 2)
         elif leave_one_mode == "valid_only":
-            parts = [*sequences.leave_one_out(user, 1), empty]
+            parts = [*sequences.leave_one_out(*pairs, 1), empty]
         elif leave_one_mode == "test_only":
-            train, test = sequences.leave_one_out(user, 1)
+            train, test = sequences.leave_one_out(*pairs, 1)
             parts = [train, empty, test]
         else:
             raise NotImplementedError(f"The leave_one_mode [{leave_one_mode}] has not been implemented.")
         self._drop_unused_col()
-        return [self.copy(self.inter_feat.take(part)) for part in parts]
+        return [self.copy(rows.of(torch.from_numpy(part))) for part in parts]
 
     def sort(self, by: Any, ascending: Any = True) -> None:
         """Sort rows by columns of the next item, stably."""
@@ -162,7 +216,7 @@ class VectorisedSequentialDataset(SequentialDataset):
         if ascending is not True:
             raise ValueError("sequences are sorted in ascending order only")
         for field in reversed(fields):
-            self.inter_feat._reindex(torch.from_numpy(np.argsort(self.inter_feat[field].numpy(), kind="stable")))
+            self.inter_feat._reindex(torch.from_numpy(sequences.stable_argsort(self.inter_feat[field].numpy())))
 
 
 class MultimodalSequentialDataset(VectorisedSequentialDataset):
@@ -170,13 +224,14 @@ class MultimodalSequentialDataset(VectorisedSequentialDataset):
 
     Attributes:
         item_features: modality to ``(values [R, d] float16, offsets [n_items + 1] int64)``, in the order of the
-            items' internal ids; item 0 is padding and owns no row.
+            items' internal ids; item 0 is padding and owns no row. With ``feature_storage: disk`` the values are
+            ``MappedRows`` instead of a tensor.
         feature_fingerprints: modality to its store's content hash.
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.item_features: dict[str, tuple[Tensor, Tensor]] = {}
+        self.item_features: dict[str, tuple[Tensor | MappedRows, Tensor]] = {}
         self.feature_fingerprints: dict[str, str] = {}
         modalities = {*config["modalities"], *(config["pretrain_modalities"] or [])}
         for modality in sorted(modalities, reverse=True):
@@ -198,11 +253,9 @@ class MultimodalSequentialDataset(VectorisedSequentialDataset):
             )
         tokens = self.field2id_token[self.iid_field][1:].tolist()  # 0 is padding
         offsets, rows = store.select(tokens, allow_missing=self.config["allow_missing_features"])
-        values = np.ascontiguousarray(store.values[rows])
-        if not np.isfinite(values).all():
-            raise UserError(f"feature store {folder} holds NaN or infinity: run msm4sr features check {folder}")
+        on_disk = self.config["feature_storage"] == "disk"
         self.item_features[modality] = (
-            torch.from_numpy(values),
+            MappedRows(store.values, rows) if on_disk else torch.from_numpy(read_rows(store.path, store.values, rows)),
             torch.from_numpy(np.concatenate([[0], offsets])),
         )
         self.feature_fingerprints[modality] = store.fingerprint

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
+from recbole_msm4sr.data.atomic_file import read_header
 from recbole_msm4sr.data.dataloader import PackedDataLoader
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.files import sha256_of_file
@@ -43,6 +46,20 @@ def load(config: Any) -> Data:
     """
     folder = Path(config["data_path"])
     _require_files(config, folder)
+    with ThreadPoolExecutor(1) as beside:  # hashing leaves the interpreter to the reading
+        content_hash = beside.submit(_hash_atomic_files, config, folder)
+        dataset, (train, valid, test) = _read_and_split(config, folder)
+    for name, part in (("validation", valid), ("test", test)):
+        if len(part) == 0:
+            raise UserError(
+                f"data set {folder}: the {name} part is empty: users need four interactions, "
+                "and eval_args must hold out both validation and test"
+            )
+    fingerprint = {"interactions": content_hash.result(), **getattr(dataset, "feature_fingerprints", {})}
+    return Data(dataset, (train, valid, test), fingerprint)
+
+
+def _read_and_split(config: Any, folder: Path) -> tuple[Any, tuple[Any, Any, Any]]:
     try:
         dataset = config.spec.dataset_class(config)
         for attribute in config.item_attributes:
@@ -51,20 +68,11 @@ def load(config: Any) -> Data:
                     f"{config['model']} needs the item attribute {attribute!r}: "
                     f"add the column to {folder / (config['dataset'] + '.item')}"
                 )
-        train, valid, test = dataset.build()
+        return dataset, tuple(dataset.build())
     except UserError:
         raise
     except (ValueError, KeyError, NotImplementedError) as error:
         raise UserError(f"data set {folder}: {' '.join(str(error).split())}") from error
-    for name, part in (("validation", valid), ("test", test)):
-        if len(part) == 0:
-            raise UserError(
-                f"data set {folder}: the {name} part is empty: users need four interactions, "
-                "and eval_args must hold out both validation and test"
-            )
-    fingerprint = {"interactions": _hash_atomic_files(config, folder)}
-    fingerprint.update(getattr(dataset, "feature_fingerprints", {}))
-    return Data(dataset, (train, valid, test), fingerprint)
 
 
 def loaders(config: Any, data: Data) -> tuple[Any, Any, Any]:
@@ -73,7 +81,7 @@ def loaders(config: Any, data: Data) -> tuple[Any, Any, Any]:
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL and "eval_batch_size" not in config.external_config_dict:
         # For other models RecBole counts scores, not users: its default is one user a batch on a large catalogue.
         config["eval_batch_size"] = max(config["eval_batch_size"], 256 * data.dataset.item_num)
-    train_sampler, valid_sampler, test_sampler = create_samplers(config, data.dataset, list(data.parts))
+    train_sampler, valid_sampler, test_sampler = _samplers(config, data)
     if config.spec.is_ours:
         train_loader = PackedDataLoader(config, train)
     else:
@@ -83,6 +91,18 @@ def loaders(config: Any, data: Data) -> tuple[Any, Any, Any]:
         get_dataloader(config, "valid")(config, valid, valid_sampler, shuffle=False),
         get_dataloader(config, "test")(config, test, test_sampler, shuffle=False),
     )
+
+
+def _samplers(config: Any, data: Data) -> Sequence[Any]:
+    """RecBole's samplers of negatives for train, valid and test; none where nothing is sampled.
+
+    Ranking all items, sequential models have no use for the set that RecBole would make for every user.
+    """
+    ranks_all = all(config["eval_args"]["mode"][phase] == "full" for phase in ("valid", "test"))
+    samples_none = config["train_neg_sample_args"]["distribution"] == "none"
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and ranks_all and samples_none:
+        return None, None, None
+    return create_samplers(config, data.dataset, list(data.parts))
 
 
 def _require_files(config: Any, folder: Path) -> None:
@@ -95,8 +115,7 @@ def _require_files(config: Any, folder: Path) -> None:
             raise UserError(f"the demo data set could not be generated in {folder}; see the message above")
     if not inter.is_file():
         raise UserError(f"there is no data set {inter}: set data_path to the folder that holds {config['dataset']}/")
-    with inter.open(encoding=config["encoding"] or "utf-8") as file:
-        header = file.readline().rstrip("\n").split(config["field_separator"])
+    header = read_header(inter, config["field_separator"], config["encoding"])
     fields = [column.split(":")[0] for column in header]
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
         if config[key] not in fields:

@@ -1,4 +1,4 @@
-"""Users' histories as flat arrays: prefixes, leave-one-out split, packed windows. Pure numpy.
+"""Users' histories as flat arrays: order, prefixes, leave-one-out split, packed windows. Arrays in, arrays out.
 
 A *pair* is an input sequence and its next item. Interactions lie in one flat array, user by user, each user's in
 order; a pair is named by the flat position of its next item, ``target``, and reads the inputs before it.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Int = NDArray[np.int64]
@@ -36,48 +37,74 @@ class Windows:
         return self.length - self.skip
 
 
-def prefixes(user: Int, max_length: int) -> tuple[Int, Int]:
+def stable_argsort(values: NDArray) -> Int:
+    """``np.argsort(values, kind="stable")``, ten times as fast for ids and for float32: torch sorts int32 by radix."""
+    if values.dtype == np.float32 and not np.isnan(values).any():
+        keys = (values + np.float32(0)).view(np.int32)  # -0 becomes 0; the bits of positive floats are in order,
+        keys[keys < 0] ^= 0x7FFFFFFF  # those of negative ones in reverse
+    elif values.dtype.kind == "i" and len(values) and -(2**31) <= values.min() <= values.max() < 2**31:
+        keys = values.astype(np.int32, copy=False)
+    else:
+        return np.argsort(values, kind="stable")
+    return torch.sort(torch.from_numpy(keys), stable=True).indices.numpy()
+
+
+def chronological(user: Int, time: NDArray) -> Int:
+    """Order of interactions by user, then by time, ties as they come; int64 ``[T]``."""
+    by_time = stable_argsort(time)
+    return by_time[stable_argsort(user.astype(np.int32)[by_time])]
+
+
+def prefixes(user: Int) -> tuple[Int, Int]:
     """All (prefix, next item) pairs, as RecBole's data augmentation makes them.
 
     Args:
         user: owner of every interaction, int64 ``[T]``, each user's interactions adjacent.
-        max_length: longest prefix; older items are cut off.
 
     Returns:
-        ``target`` and ``start``, int64 ``[N]``: a pair's inputs are the flat positions ``start .. target - 1``.
+        ``target``, int64 ``[N]``, and ``first``, the flat position of every user's first interaction, int64
+        ``[max(user) + 1]``.
     """
-    position = np.arange(len(user))
     is_first = np.ones(len(user), dtype=bool)
     is_first[1:] = user[1:] != user[:-1]
-    first = np.maximum.accumulate(np.where(is_first, position, 0))
-    target = position[~is_first]
-    return target, np.maximum(first[target], target - max_length)
+    begin = np.flatnonzero(is_first)
+    first = np.zeros(user.max(initial=-1) + 1, dtype=np.int64)
+    first[user[begin]] = begin
+    return np.flatnonzero(~is_first), first
 
 
-def leave_one_out(user: Int, n_held_out: int) -> list[Int]:
-    """RecBole's leave-one-out: the last rows of every user are held out, the others train.
+def first_inputs(user: Int, first: Int, target: Int, max_length: int) -> Int:
+    """Flat position of every pair's first input, the prefix cut to its last ``max_length`` items; int64 ``[N]``."""
+    start = first[user[target]]
+    return np.maximum(start, target - max_length, out=start)
 
-    Users come in the order of their first row. A user keeps at least one training row: with fewer rows than parts,
+
+def leave_one_out(user: Int, first: Int, target: Int, n_held_out: int) -> list[Int]:
+    """RecBole's leave-one-out: the last pairs of every user are held out, the others train.
+
+    Users come in the order of their first pair. A user keeps at least one training pair: with fewer pairs than parts,
     the last part (test) is served first.
 
     Args:
-        user: owner of every row, int64 ``[N]``, rows in order of time.
+        user: owner of every interaction, int64 ``[T]``.
+        first: flat position of every user's first interaction, int64 ``[max(user) + 1]``.
+        target: all pairs in order of time, each user's as in the flat array; int64 ``[N]``.
         n_held_out: 2 for validation and test, 1 for one of them.
 
     Returns:
-        ``n_held_out + 1`` arrays of row numbers: train, then the held-out parts.
+        The targets of ``n_held_out + 1`` parts: train, then the held-out parts; user by user, each user's in order.
     """
-    _, first, user = np.unique(user, return_index=True, return_inverse=True)
-    rank = np.empty_like(first)
-    rank[np.argsort(first)] = np.arange(len(first))
-    group = rank[user]
-    order = np.argsort(group, kind="stable")
-    count = np.bincount(group, minlength=len(first))
-    from_end = np.repeat(np.cumsum(count), count) - np.arange(len(order)) - 1  # 0 for a user's last row
-    held_out = np.repeat(np.minimum(n_held_out, count - 1), count)
-    parts = [order[from_end >= held_out]]
-    parts += [order[(from_end == k) & (from_end < held_out)] for k in reversed(range(n_held_out))]
-    return parts
+    begin = target[first[user[target]] == target - 1]  # of every user's pairs, which lie side by side
+    n_pairs = np.bincount(user)[user[begin]] - 1
+    end, held_out = begin + n_pairs, np.minimum(n_held_out, n_pairs - 1)
+    train = ranges(begin, n_pairs - held_out)
+    return [train, *(end[held_out >= k] - k for k in range(n_held_out, 0, -1))]
+
+
+def ranges(start: Int, length: Int) -> Int:
+    """The numbers ``start[i] .. start[i] + length[i] - 1`` of every i, one range after the other."""
+    end = np.cumsum(length)
+    return np.arange(length.sum()) + np.repeat(start - (end - length), length)
 
 
 def cut_windows(first: Int, n_pairs: Int, max_length: int, stride: int) -> Windows:

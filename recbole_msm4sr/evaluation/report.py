@@ -23,7 +23,7 @@ def describe_data(dataset: Any) -> str:
     text = f"{n_users:,} users, {n_items:,} items, {len(interactions):,} interactions, {average:.2f} a user"
     for modality, (values, offsets) in getattr(dataset, "item_features", {}).items():
         covered = int((offsets.diff() > 0).sum())
-        text += f"; {modality}: {covered:,} items, {len(values):,} rows of {values.size(1)}"
+        text += f"; {modality}: {covered:,} items, {len(values):,} rows of {values.shape[1]}"
     return text
 
 

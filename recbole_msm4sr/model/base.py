@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
+
+from recbole_msm4sr.model.autocast import product_dtype
+from recbole_msm4sr.model.parallel import global_mean
+from recbole_msm4sr.model.sampled_softmax import CandidateSampler
+from recbole_msm4sr.model.softmax import softmax_cross_entropy
 
 #: Field of a packed batch: the next item at every position, 0 where there is none to predict; int64 [U, L].
 TARGET = "target"
 
-_ROWS_ENCODED_AT_ONCE = 512
+_POSITIONS_ENCODED_AT_ONCE = 2048
 
 
 class PackedSequentialRecommender(SequentialRecommender):
@@ -30,15 +35,20 @@ class PackedSequentialRecommender(SequentialRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self._tables: tuple[Tensor, Tensor] | None = None
+        self.sampler: CandidateSampler | None = None
 
     # -- what a model defines ------------------------------------------------------------------------------------
-    def item_table(self) -> Tensor:
-        """Embeddings of all items as sequences see them, float ``[S, n_items, d0]``."""
+    def item_table(self, item_ids: Tensor | None = None) -> Tensor:
+        """Embeddings of items as sequences see them, float ``[S, n, d0]``; of ``item_ids`` int64 ``[n]``, or of all."""
         raise NotImplementedError
 
     def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
         """Hidden states float ``[S, U, L, d0]`` of left-aligned sequences int64 ``[U, L]``."""
         raise NotImplementedError
+
+    def encode_last(self, table: Tensor, item_seq: Tensor, last: Tensor) -> Tensor:
+        """``encode`` at one position a row, ``last`` int64 ``[U]``: float ``[S, U, d0]``; a model may skip the rest."""
+        return self.encode(table, item_seq)[:, torch.arange(len(last), device=last.device), last]
 
     def vectors_of_items(self, table: Tensor) -> Tensor:
         """The items' side of the score, float ``[n_items, k]``; by default the streams side by side (eq. 12)."""
@@ -47,6 +57,17 @@ class PackedSequentialRecommender(SequentialRecommender):
     def vectors_of_states(self, states: Tensor) -> Tensor:
         """The users' side of the score, float ``[..., k]``, from hidden states ``[S, ..., d0]``."""
         return torch.cat(tuple(states), dim=-1)
+
+    def make_sampler(self, config: Any, dataset: Any) -> CandidateSampler | None:
+        """What draws the candidates of ``loss_type: sampled``, from the training part ``dataset``; else nothing."""
+        if config["loss_type"] != "sampled":
+            return None
+        counts = torch.bincount(dataset.inter_feat[self.ITEM_ID], minlength=self.n_items)
+        return CandidateSampler(counts, config["n_negatives"], config["negative_distribution"])
+
+    def make_item_embedding(self, size: int) -> nn.Embedding:
+        """ID embeddings; a sampled softmax touches few of them in a step, so their gradient is sparse."""
+        return nn.Embedding(self.n_items, size, padding_idx=0, sparse=self.sampler is not None)
 
     # -- contract ------------------------------------------------------------------------------------------------
     def item_vectors(self) -> Tensor:
@@ -59,22 +80,39 @@ class PackedSequentialRecommender(SequentialRecommender):
         item_seq, item_length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         order = item_length.argsort(stable=True)
         vectors = []
-        for rows in order.split(_ROWS_ENCODED_AT_ONCE):  # of similar length, so that little padding is encoded
-            last = item_length[rows] - 1  # [b]
-            states = self.encode(table, item_seq[rows, : int(last[-1]) + 1])  # [S, b, L', d0]
-            vectors.append(self.vectors_of_states(states[:, torch.arange(len(rows), device=rows.device), last]))
+        for rows, longest in _of_similar_length(order, item_length[order].tolist()):
+            states = self.encode_last(table, item_seq[rows, :longest], item_length[rows] - 1)  # [S, b, d0]
+            vectors.append(self.vectors_of_states(states))
         return torch.cat(vectors)[order.argsort()]
 
     # -- RecBole's hooks -----------------------------------------------------------------------------------------
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
-        """Cross entropy over all items, mean over the (sequence, next item) pairs of a packed batch (eq. 13)."""
-        table = self.item_table()
-        target = interaction[TARGET]
+        """Cross entropy, mean over the (sequence, next item) pairs of a packed batch (eq. 13).
+
+        It ranks all items, or, with ``loss_type: sampled``, the batch's targets and random negatives.
+        """
+        item_seq, target = interaction[self.ITEM_SEQ], interaction[TARGET]
         row, time = target.nonzero(as_tuple=True)  # [P] each
-        states = self.encode(table, interaction[self.ITEM_SEQ])[:, row, time]  # [S, P, d0]
-        items = self.vectors_of_items(table)[1:]  # padding is not an item
-        logits = self.vectors_of_states(states) @ items.T  # [P, n_items - 1]
-        return (F.cross_entropy(logits, target[row, time] - 1),)
+        target = target[row, time]  # [P]
+        if self.sampler is None:
+            table = self.item_table()
+            states = self.encode(table, item_seq)[:, row, time]  # [S, P, d0]
+            vectors, items = self.vectors_of_states(states), self.vectors_of_items(table)[1:]  # padding is no item
+            dtype = product_dtype(vectors)
+            vectors, items = vectors.to(dtype), items.to(dtype)
+            target = target - 1
+        else:
+            candidates, log_q = self.sampler.draw(target)  # [C] each
+            distinct, index = torch.unique(torch.cat([item_seq.flatten(), candidates]), return_inverse=True)
+            table = self.item_table(distinct)
+            index_seq, index = index[: item_seq.numel()].view_as(item_seq), index[item_seq.numel() :]
+            vectors = self.vectors_of_states(self.encode(table, index_seq)[:, row, time])  # [P, k]
+            items = self.vectors_of_items(table[:, index])  # [C, k]
+            # score - log Q as one inner product
+            vectors = torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1)
+            items = torch.cat([items, -log_q.to(items.dtype).unsqueeze(1)], dim=1)
+            target = torch.searchsorted(candidates, target)
+        return (global_mean(softmax_cross_entropy(vectors, items, target), len(row)),)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items, float ``[B, n_items]``."""
@@ -105,3 +143,21 @@ class PackedSequentialRecommender(SequentialRecommender):
         if not self.training and not torch.is_grad_enabled():
             self._tables = tables
         return tables
+
+
+def _of_similar_length(order: Tensor, length: list[int]) -> Iterator[tuple[Tensor, int]]:
+    """Cut rows in order of their length into parts of about as many positions, padding included.
+
+    Args:
+        order: row numbers, int64 ``[B]``, shortest row first.
+        length: their lengths, in that order.
+
+    Yields:
+        Row numbers int64 ``[b]`` and the longest of their lengths.
+    """
+    begin = 0
+    while begin < len(length):
+        end = min(begin + max(_POSITIONS_ENCODED_AT_ONCE // length[begin], 1), len(length))
+        end = min(begin + max(_POSITIONS_ENCODED_AT_ONCE // length[end - 1], 1), end)
+        yield order[begin:end], length[end - 1]
+        begin = end

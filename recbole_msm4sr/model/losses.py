@@ -1,7 +1,11 @@
 """Contrastive pre-training losses (paper, III-C).
 
-Both losses take unnormalised vectors, compare them by cosine, average over the batch, and are computed in
-log space. A pair whose target is the same item as j's is no negative for j: it leaves j's denominator.
+Both losses take unnormalised vectors, compare them by cosine, average over the batch, and are computed in log space
+and in float32 or better; under autocast, only the matrix products of their gradients are in its dtype. A pair whose
+target is the same item as j's is no negative for j: it leaves j's denominator.
+
+Candidates may be more than the rows of the loss: those of other processes, appended to a process's own. The mean is
+then over the rows of all processes.
 """
 
 from __future__ import annotations
@@ -10,6 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_msm4sr.model.autocast import product_dtype
+from recbole_msm4sr.model.logsumexp import logsumexp_of_products
+from recbole_msm4sr.model.parallel import global_mean
+
 
 def nip_loss(direct: Tensor, crossed: Tensor, item_emb: Tensor, item_ids: Tensor, temperature: float) -> Tensor:
     """Modality-specific next item prediction in one modality's space (eq. 7 and 8).
@@ -17,50 +25,64 @@ def nip_loss(direct: Tensor, crossed: Tensor, item_emb: Tensor, item_ids: Tensor
     Args:
         direct: m̂, the sequence dominated by this modality, mapped to its space; float ``[B, d0]``.
         crossed: m̃, the complementary sequence mapped to the same space; float ``[B, d0]``.
-        item_emb: z, the targets' embeddings in this modality; float ``[B, d0]``.
-        item_ids: the targets' ids; int64 ``[B]``. Equal ids mask each other.
+        item_emb: z, the candidates' embeddings in this modality; float ``[C, d0]``, C >= B. The first B are the
+            targets of the B sequences.
+        item_ids: the candidates' ids; int64 ``[C]``. Equal ids mask each other.
         temperature: τ > 0.
 
     Returns:
         Scalar mean of ``-log((f(m̂_j, z_j) + f(m̃_j, z_j)) / Σ_j' [f(m̂_j, z_j') + f(m̃_j, z_j')])``.
     """
-    items = F.normalize(item_emb, dim=-1).T / temperature  # [d0, B]
-    direct_logits = F.normalize(direct, dim=-1) @ items  # [B, B]
-    crossed_logits = F.normalize(crossed, dim=-1) @ items  # [B, B]
-    positive = torch.logaddexp(direct_logits.diagonal(), crossed_logits.diagonal())  # [B]
-    same_item = _same_item(item_ids).fill_diagonal_(False)  # [B, B]: j itself stays
-    candidates = torch.cat([_masked(direct_logits, same_item), _masked(crossed_logits, same_item)], dim=1)  # [B, 2B]
-    return (candidates.logsumexp(dim=1) - positive).mean()
+    gradient_dtype = product_dtype(_exact(direct))
+    with torch.autocast(direct.device.type, enabled=False):
+        n_rows = len(direct)
+        views = _normalised(torch.cat([direct, crossed]))  # [2B, d0]
+        items = _normalised(item_emb) / temperature  # [C, d0]
+        positive = (views * items[:n_rows].repeat(2, 1)).sum(dim=1)  # [2B]
+        same_item = _same_item(item_ids, n_rows).fill_diagonal_(False)  # [B, C]: j itself stays
+        candidates = logsumexp_of_products(views, items, same_item.repeat(2, 1), gradient_dtype)  # [2B]
+        losses = torch.logaddexp(*candidates.view(2, n_rows)) - torch.logaddexp(*positive.view(2, n_rows))  # [B]
+        return global_mean(losses.sum(), len(losses))
 
 
-def cmcl_loss(direct: Tensor, crossed: Tensor, item_ids: Tensor, temperature: float) -> Tensor:
+def cmcl_loss(
+    direct: Tensor, crossed: Tensor, item_ids: Tensor, temperature: float, n_anchors: int | None = None
+) -> Tensor:
     """Symmetric cross-modality contrastive loss in one modality's space (eq. 9 and 10).
 
     Args:
-        direct: m̂, float ``[B, d0]``.
-        crossed: m̃, the complementary sequence mapped to the same space; float ``[B, d0]``.
-        item_ids: the targets' ids; int64 ``[B]``. Equal ids mask each other.
+        direct: m̂, float ``[C, d0]``.
+        crossed: m̃, the complementary sequence mapped to the same space; float ``[C, d0]``.
+        item_ids: the targets' ids; int64 ``[C]``. Equal ids mask each other.
         temperature: τ > 0.
+        n_anchors: the first B rows have a loss; the others are their negatives only. Default: all.
 
     Returns:
         Scalar mean of ``-(ℓ(m̂_j, m̃_j) + ℓ(m̃_j, m̂_j)) / 2``; negatives come from both sequences of the batch.
     """
-    direct, crossed = F.normalize(direct, dim=-1), F.normalize(crossed, dim=-1)
-    between = direct @ crossed.T / temperature  # [B, B]
-    positive = between.diagonal()  # [B]
-    same_item = _same_item(item_ids)
-    other_same = same_item.clone().fill_diagonal_(False)  # between the views j's own partner is the positive
-    between = _masked(between, other_same)
-    losses = []
-    for view, cross in ((direct, between), (crossed, between.T)):
-        within = _masked(view @ view.T / temperature, same_item)  # [B, B]; within a view j itself is no candidate
-        losses.append(torch.cat([cross, within], dim=1).logsumexp(dim=1) - positive)
-    return (0.5 * (losses[0] + losses[1])).mean()
+    n_anchors = len(direct) if n_anchors is None else n_anchors
+    gradient_dtype = product_dtype(_exact(direct))
+    with torch.autocast(direct.device.type, enabled=False):
+        direct, crossed = _normalised(direct), _normalised(crossed)
+        same_item = _same_item(item_ids, n_anchors)  # [B, C]; within a view j itself is no candidate
+        other_same = same_item.clone().fill_diagonal_(False)  # between the views j's own partner is the positive
+        excluded = torch.cat([other_same, same_item], dim=1)  # [B, 2C]
+        positive = (direct[:n_anchors] * crossed[:n_anchors]).sum(dim=1) / temperature  # [B]
+        losses = [
+            logsumexp_of_products(view[:n_anchors] / temperature, torch.cat([other, view]), excluded, gradient_dtype)
+            - positive
+            for view, other in ((direct, crossed), (crossed, direct))
+        ]
+        return global_mean(0.5 * (losses[0] + losses[1]).sum(), n_anchors)
 
 
-def _same_item(item_ids: Tensor) -> Tensor:
-    return item_ids.unsqueeze(0) == item_ids.unsqueeze(1)  # [B, B] bool
+def _normalised(vectors: Tensor) -> Tensor:
+    return F.normalize(_exact(vectors), dim=-1)
 
 
-def _masked(logits: Tensor, mask: Tensor) -> Tensor:
-    return logits.masked_fill(mask, float("-inf"))
+def _exact(vectors: Tensor) -> Tensor:
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+
+
+def _same_item(item_ids: Tensor, n_anchors: int) -> Tensor:
+    return item_ids[:n_anchors].unsqueeze(1) == item_ids.unsqueeze(0)  # [B, C] bool

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_msm4sr.model.base import TARGET, PackedSequentialRecommender
 from recbole_msm4sr.model.m2se import M2SE
@@ -36,11 +36,14 @@ class MSM4SRPretrain(PackedSequentialRecommender):
             self.m2se, interaction[self.ITEM_SEQ], interaction[TARGET], interaction[self.ITEM_SEQ_LEN]
         )
 
-    def item_table(self) -> Tensor:
-        return self.m2se.encode_items()
+    def item_table(self, item_ids: Tensor | None = None) -> Tensor:
+        return self.m2se.encode_items(item_ids)
 
     def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
         return self.m2se(table, item_seq)
+
+    def encode_last(self, table: Tensor, item_seq: Tensor, last: Tensor) -> Tensor:
+        return self.m2se.last_states(table, item_seq, last)
 
     def vectors_of_items(self, table: Tensor) -> Tensor:
         return super().vectors_of_items(F.normalize(table, dim=-1))
@@ -59,10 +62,9 @@ class MSM4SR(PackedSequentialRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
+        self.sampler = self.make_sampler(config, dataset)
         self.m2se = M2SE({name: dataset.item_features[name] for name in config["modalities"]}, config)
-        self.item_embedding = (
-            nn.Embedding(self.n_items, config["hidden_size"], padding_idx=0) if config["use_id"] else None
-        )
+        self.item_embedding = self.make_item_embedding(config["hidden_size"]) if config["use_id"] else None
         self.objective = PretrainObjective(self.m2se.modalities, config) if config["training"] == "e2e" else None
         self.cosine = config["similarity"] == "cosine"
         self.temperature = config["temperature"]
@@ -78,12 +80,17 @@ class MSM4SR(PackedSequentialRecommender):
             self.m2se, interaction[self.ITEM_SEQ], interaction[TARGET], interaction[self.ITEM_SEQ_LEN]
         )
 
-    def item_table(self) -> Tensor:
-        table = self.m2se.encode_items()  # F^t and F^v, [M, n_items, d0]
-        return table if self.item_embedding is None else table + self.item_embedding.weight
+    def item_table(self, item_ids: Tensor | None = None) -> Tensor:
+        table = self.m2se.encode_items(item_ids)  # F^t and F^v, [M, n, d0]
+        if self.item_embedding is None:
+            return table
+        return table + (self.item_embedding.weight if item_ids is None else self.item_embedding(item_ids))
 
     def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
         return self.m2se(table, item_seq)
+
+    def encode_last(self, table: Tensor, item_seq: Tensor, last: Tensor) -> Tensor:
+        return self.m2se.last_states(table, item_seq, last)
 
     def vectors_of_items(self, table: Tensor) -> Tensor:
         return super().vectors_of_items(F.normalize(table, dim=-1) if self.cosine else table)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recbole_msm4sr.model.augmentation import sequence_dropout
 from recbole_msm4sr.model.losses import cmcl_loss, nip_loss
 from recbole_msm4sr.model.m2se import M2SE
+from recbole_msm4sr.model.parallel import gather_rows
 
 
 class PretrainObjective(nn.Module):
@@ -77,16 +78,22 @@ class PretrainObjective(nn.Module):
         spaces = self.project(states)
         losses = []
         if self.use_nip:
+            embeddings = table[:, target_index].transpose(0, 1)  # [P, M, d0]
+            candidate_ids, candidates = gather_rows(item_ids, embeddings)  # [C], [C, M, d0]
             losses += [
-                nip_loss(direct, crossed, table[stream, target_index], item_ids, self.temperature)
+                nip_loss(direct, crossed, candidates[:, stream], candidate_ids, self.temperature)
                 for stream, (direct, crossed) in enumerate(spaces.values())
             ]
         if self.use_cmcl:
             # After a dropped item, pairs share one sequence representation, which is no negative of itself.
             first = torch.ones_like(row, dtype=torch.bool)  # [P]: first pair of its representation
             first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
+            (anchors,) = first.nonzero(as_tuple=True)  # [R]
+            views = torch.stack([view[anchors] for pair in spaces.values() for view in pair], dim=1)  # [R, 2M, d0]
+            candidate_ids, views = gather_rows(item_ids[anchors], views)  # [C], [C, 2M, d0]
+            directs, crosseds = views.unflatten(1, (-1, 2)).unbind(2)  # [C, M, d0] each
             losses += [
-                self.cmcl_weight * cmcl_loss(direct[first], crossed[first], item_ids[first], self.temperature)
-                for direct, crossed in spaces.values()
+                self.cmcl_weight * cmcl_loss(direct, crossed, candidate_ids, self.temperature, len(anchors))
+                for direct, crossed in zip(directs.unbind(1), crosseds.unbind(1), strict=True)
             ]
         return tuple(losses)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from recbole_msm4sr.model.dropout import Dropout
 
 
 class CausalTransformer(nn.Module):
@@ -39,7 +43,7 @@ class CausalTransformer(nn.Module):
             raise ValueError(f"hidden_size ({hidden_size}) must be a multiple of n_heads ({n_heads})")
         self.position_embedding = nn.Embedding(max_seq_length, hidden_size)
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(hidden_dropout_prob)
+        self.dropout = Dropout(hidden_dropout_prob)
         self.layers = nn.ModuleList(
             TransformerLayer(hidden_size, inner_size, n_heads, hidden_dropout_prob, attn_dropout_prob, layer_norm_eps)
             for _ in range(n_layers)
@@ -47,11 +51,29 @@ class CausalTransformer(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Map item embeddings float ``[B, L, d0]`` to hidden states ``[B, L, d0]``; state t sees positions 0..t."""
-        hidden = embeddings + self.position_embedding.weight[: embeddings.size(1)]  # [B, L, d0]
-        hidden = self.dropout(self.norm(hidden))
+        hidden = self._with_positions(embeddings)
         for layer in self.layers:
             hidden = layer(hidden)
         return hidden
+
+    def last_states(self, embeddings: Tensor, last: Tensor) -> Tensor:
+        """The states of one position a row, as ``forward`` computes them; the last layer computes no other.
+
+        Args:
+            embeddings: item embeddings float ``[B, L, d0]``.
+            last: the position asked for, int64 ``[B]``.
+
+        Returns:
+            Float ``[B, d0]``.
+        """
+        hidden = self._with_positions(embeddings)
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden)
+        return cast(TransformerLayer, self.layers[-1]).last_state(hidden, last)
+
+    def _with_positions(self, embeddings: Tensor) -> Tensor:
+        hidden = embeddings + self.position_embedding.weight[: embeddings.size(1)]  # [B, L, d0]
+        return self.dropout(self.norm(hidden))
 
 
 class TransformerLayer(nn.Module):
@@ -75,18 +97,46 @@ class TransformerLayer(nn.Module):
         self.inner = nn.Linear(hidden_size, inner_size)
         self.outer = nn.Linear(inner_size, hidden_size)
         self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(hidden_dropout_prob)
+        self.dropout = Dropout(hidden_dropout_prob)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Float ``[B, L, d0]`` to ``[B, L, d0]``."""
-        batch, length, size = hidden.shape
-        heads = self.query_key_value(hidden).view(batch, length, 3, self.n_heads, size // self.n_heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [B, heads, L, d0 / heads]
-        dropout = self.attn_dropout_prob if self.training else 0.0
-        context = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
-        context = context.transpose(1, 2).reshape(batch, length, size)  # [B, L, d0]
+        query, key, value = self._heads(self.query_key_value(hidden), 3)  # each [B, heads, L, d0 / heads]
+        context = F.scaled_dot_product_attention(query, key, value, dropout_p=self._attention_dropout, is_causal=True)
+        return self._feed_forward(hidden, context.transpose(1, 2).reshape_as(hidden))
+
+    def last_state(self, hidden: Tensor, last: Tensor) -> Tensor:
+        """Row b of ``forward`` at position ``last[b]`` alone: float ``[B, L, d0]`` and int64 ``[B]`` to ``[B, d0]``."""
+        size = hidden.size(-1)
+        weights = self.query_key_value.weight.split([size, 2 * size])
+        biases = self.query_key_value.bias.split([size, 2 * size])
+        position = torch.arange(hidden.size(1), device=hidden.device)
+        own = hidden[torch.arange(len(hidden), device=hidden.device), last]  # [B, d0]
+        (query,) = self._heads(F.linear(own, weights[0], biases[0]).unsqueeze(1), 1)  # [B, heads, 1, d0 / heads]
+        key, value = self._heads(F.linear(hidden, weights[1], biases[1]), 2)  # [B, heads, L, d0 / heads]
+        context = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=(position <= last.unsqueeze(1))[:, None, None],  # [B, 1, 1, L]
+            dropout_p=self._attention_dropout,
+        )
+        return self._feed_forward(own, context.reshape_as(own))
+
+    def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Split float ``[B, L, parts * d0]`` into ``parts`` tensors ``[B, heads, L, d0 / heads]``."""
+        batch, length, width = projected.shape
+        heads = projected.view(batch, length, parts, self.n_heads, width // (parts * self.n_heads))
+        return heads.permute(2, 0, 3, 1, 4).unbind()
+
+    @property
+    def _attention_dropout(self) -> float:
+        return self.attn_dropout_prob if self.training else 0.0
+
+    def _feed_forward(self, hidden: Tensor, context: Tensor) -> Tensor:
+        """What follows attention; ``hidden`` and ``context`` float ``[..., d0]``."""
         hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))
-        inner = self.outer(F.gelu(self.inner(hidden)))  # [B, L, d0]
+        inner = self.outer(F.gelu(self.inner(hidden)))  # [..., d0]
         return self.feed_forward_norm(hidden + self.dropout(inner))
 
 

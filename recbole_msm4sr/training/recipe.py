@@ -11,10 +11,12 @@ from typing import Any
 
 from recbole.utils import init_seed
 
+from recbole_msm4sr import processes
 from recbole_msm4sr.config import Config
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation import report
+from recbole_msm4sr.model import parallel
 from recbole_msm4sr.training.run_folder import RunFolder, environment
 from recbole_msm4sr.training.stage import Stage, StageResult
 
@@ -41,17 +43,24 @@ def run(
         UserError: settings or data that cannot be used.
     """
     config = Config(model, dataset, config_file_list, config_dict)
-    config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
-    init_seed(config["seed"], config["reproducibility"])
-    data = preparation.load(config)
-    plan = [(name, stage, _given_start(stage)) for name, stage in _plan(config, config_file_list, config_dict)]
-    folder = RunFolder(config)
-    with folder.logging(config["state"] or "info"):
-        try:
-            return _run(config, data, plan, folder)
-        except KeyboardInterrupt:
-            getLogger().warning("interrupted; the same command with --resume continues from the last finished epoch")
-            raise
+    with processes.joined(config["device"]):
+        if parallel.world_size() > 1 and not config.spec.is_ours:
+            raise UserError(f"{config['model']} is RecBole's own model and trains in one process: leave torchrun out")
+        config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty() and processes.is_main()
+        config["log_wandb"] = config["log_wandb"] and processes.is_main()
+        init_seed(config["seed"], config["reproducibility"])
+        with processes.main_first():  # which may generate the data set
+            data = preparation.load(config)
+        plan = [(name, stage, _given_start(stage)) for name, stage in _plan(config, config_file_list, config_dict)]
+        folder = RunFolder(config)
+        with folder.logging(config["state"] or "info"):
+            try:
+                return _run(config, data, plan, folder)
+            except KeyboardInterrupt:
+                getLogger().warning(
+                    "interrupted; the same command with --resume continues from the last finished epoch"
+                )
+                raise
 
 
 def _run(
@@ -61,7 +70,10 @@ def _run(
     log, began = getLogger(), perf_counter()
     log.info(f"{config['model']} on {config['dataset']}; this run's files: {folder.path}")
     log.info(report.describe_data(data.dataset))
-    folder.write_json("environment.json", {"versions": environment(), "data": data.fingerprint})
+    folder.write_json(
+        "environment.json",
+        {"versions": environment(), "processes": parallel.world_size(), "data": data.fingerprint},
+    )
 
     results: list[StageResult] = []
     stage: Stage | None = None
@@ -91,7 +103,9 @@ def _run(
     folder.write_json("metrics.json", metrics)
     folder.keep_checkpoint(stage.model_file)
     log.info(f"done in {metrics['seconds']:.0f} s; metrics, settings and checkpoint: {folder.path}")
-    print(report.run_table(metrics, Path(config["runs_dir"])), flush=True)
+    if processes.is_main():
+        print(report.run_table(metrics, Path(config["runs_dir"])), flush=True)
+    processes.barrier()  # the folder is complete
     recbole_keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     return {**{key: metrics[key] for key in recbole_keys}, "run_folder": str(folder.path)}
 
@@ -105,7 +119,7 @@ def _plan(
         stage = Config(
             model, config["dataset"], config_file_list, {**(config_dict or {}), **settings}, drop_unread=True
         )
-        stage["show_progress"] = config["show_progress"]
+        stage["show_progress"], stage["log_wandb"] = config["show_progress"], config["log_wandb"]
         return stage
 
     name = config["model"]

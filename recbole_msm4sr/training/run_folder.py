@@ -17,7 +17,9 @@ from typing import Any
 
 import torch
 import yaml
+from recbole.trainer import trainer as recbole_trainer
 
+from recbole_msm4sr import processes
 from recbole_msm4sr.files import atomic_file
 from recbole_msm4sr.training.checkpoint import to_plain
 
@@ -25,7 +27,7 @@ _PACKAGES = ("recbole-msm4sr", "recbole", "numpy", "pandas", "scipy")
 
 
 class RunFolder:
-    """A new folder for one run.
+    """A new folder for one run, which the first of its processes makes and writes.
 
     Args:
         config: names the folder; its settings are stored in ``config.yaml``, which ``--config_files`` reads.
@@ -33,25 +35,22 @@ class RunFolder:
 
     def __init__(self, config: Any) -> None:
         parent = Path(config["runs_dir"]) / config["dataset"] / config["model"]
-        stamp, number = time.strftime("%Y%m%d-%H%M%S"), 1
-        self.path = parent / stamp
-        while True:
-            try:
-                self.path.mkdir(parents=True)
-                break
-            except FileExistsError:
-                number += 1
-                self.path = parent / f"{stamp}-{number}"
+        self.path = Path(processes.share(str(_new_folder(parent)) if processes.is_main() else ""))
         # RecBole names its TensorBoard folder after the log file.
         self.log_file = self.path / f"{config['model']}-{config['dataset']}-{self.path.name}.log"
-        settings = plain({"model": config["model"], "dataset": config["dataset"], **config.resolved})
+        self._write_settings(plain({"model": config["model"], "dataset": config["dataset"], **config.resolved}))
+
+    @processes.main_only
+    def _write_settings(self, settings: dict[str, Any]) -> None:
         with atomic_file(self.path / "config.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(settings, sort_keys=True), encoding="utf-8")
 
+    @processes.main_only
     def write_json(self, name: str, content: Any) -> None:
         """Write ``content`` to ``name`` in the folder, atomically."""
         write_json(self.path / name, content)
 
+    @processes.main_only
     def keep_checkpoint(self, path: Path) -> None:
         """Put the stage's checkpoint into the folder, as a hard link where the file system allows it."""
         target = self.path / "checkpoint.pth"
@@ -63,21 +62,51 @@ class RunFolder:
 
     @contextmanager
     def logging(self, level: str) -> Iterator[None]:
-        """Log to the run's file and to standard error while the block runs."""
+        """Log to the run's file and to standard error while the block runs; other processes log nothing."""
         root = logging.getLogger()
-        before, level_before = list(root.handlers), root.level
-        to_file = logging.FileHandler(self.log_file, encoding="utf-8")
-        to_screen = logging.StreamHandler(sys.stderr)
-        for handler in (to_file, to_screen):
+        before, level_before, tensorboard = list(root.handlers), root.level, recbole_trainer.get_tensorboard
+        handlers: list[logging.Handler] = [logging.NullHandler()]
+        if processes.is_main():
+            handlers = [logging.FileHandler(self.log_file, encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+        else:
+            recbole_trainer.get_tensorboard = _NoTensorBoard  # RecBole's trainer opens one in every process
+        for handler in handlers:
             handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-        root.handlers = [to_file, to_screen]
+        root.handlers = handlers
         root.setLevel(level.upper())
         try:
             yield
         finally:
+            recbole_trainer.get_tensorboard = tensorboard
             root.handlers = before
             root.setLevel(level_before)
-            to_file.close()
+            handlers[0].close()
+
+
+def _new_folder(parent: Path) -> Path:
+    """Make ``parent/<time>``, or ``<time>-2``, ... where that exists."""
+    stamp, number = time.strftime("%Y%m%d-%H%M%S"), 1
+    path = parent / stamp
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            number += 1
+            path = parent / f"{stamp}-{number}"
+
+
+class _NoTensorBoard:
+    """What RecBole's trainers ask of a TensorBoard writer, done by nobody."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        pass
+
+    def add_scalar(self, *args: Any) -> None:
+        pass
+
+    def add_hparams(self, *args: Any) -> None:
+        pass
 
 
 class _PlainFormatter(logging.Formatter):

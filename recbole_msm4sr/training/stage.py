@@ -13,17 +13,21 @@ from typing import Any
 from recbole.utils import init_seed
 
 import recbole_msm4sr
+from recbole_msm4sr import processes
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.files import sha256_of_file
+from recbole_msm4sr.model import parallel
 from recbole_msm4sr.training import checkpoint
 from recbole_msm4sr.training.run_folder import plain, write_json
-from recbole_msm4sr.training.trainer import StageTrainer, peak_memory_mib, trainer_class
+from recbole_msm4sr.training.stage_trainer import StageTrainer, peak_memory_mib
+from recbole_msm4sr.training.trainer import trainer_class
 
 #: Settings that do not change what a stage learns.
 _NOT_IDENTITY = frozenset(
     {
-        "checkpoint_dir", "data_path", "dataloaders_save_path", "dataset_save_path", "device", "feature_path", "gpu_id",
+        "checkpoint_dir", "data_path", "dataloaders_save_path", "dataset_save_path", "device", "feature_path",
+        "feature_storage", "gpu_id",
         "log_wandb", "pre_model_path", "pretrained_path", "resume", "reuse", "runs_dir", "save_dataloaders",
         "save_dataset", "save_step", "show_progress", "state", "use_gpu", "wandb_project", "worker",
     }
@@ -97,17 +101,17 @@ class Stage:
     def run(self) -> StageResult:
         """Reuse, resume or train; returns the stage's result."""
         log = getLogger()
-        if self.config["reuse"] and self._result_file.is_file() and self.model_file.is_file():
+        stored = processes.share(self._stored_result())
+        if stored is not None:
             log.info(
                 f"{self.name}: reusing {self.folder}, of the same configuration and data (reuse=false trains anew)"
             )
-            return StageResult(**{**json.loads(self._result_file.read_text()), "reused": True})
+            return StageResult(**{**stored, "reused": True})
         self._build()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._result_file.unlink(missing_ok=True)  # until this training is finished, the stage is not
+        self._open_folder()
         train_data, valid_data, _ = self._require_loaders()
         resumable = isinstance(self.trainer, StageTrainer)
-        if self._resume_file.is_file():
+        if processes.share(self._resume_file.is_file()):
             if self.config["resume"] and resumable:
                 self.trainer.resume(train_data)
                 log.info(f"{self.name}: resuming after epoch {self.trainer.start_epoch}")
@@ -134,9 +138,25 @@ class Stage:
             peak_memory_mib=peak_memory_mib(self.config["device"]),
             n_parameters=self._n_parameters(),
         )
+        self._close_folder(outcome)
+        processes.barrier()  # the checkpoint is there, for the next stage and for the test
+        return outcome
+
+    def _stored_result(self) -> dict[str, Any] | None:
+        """What a finished run of this very stage left, if it is to be reused."""
+        if self.config["reuse"] and self._result_file.is_file() and self.model_file.is_file():
+            return json.loads(self._result_file.read_text())
+        return None
+
+    @processes.main_only
+    def _open_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._result_file.unlink(missing_ok=True)  # until this training is finished, the stage is not
+
+    @processes.main_only
+    def _close_folder(self, outcome: StageResult) -> None:
         write_json(self._result_file, {key: value for key, value in asdict(outcome).items() if key != "reused"})
         self._resume_file.unlink(missing_ok=True)
-        return outcome
 
     def test(self) -> dict[str, float]:
         """Metrics of the stage's checkpoint on the test part."""
@@ -155,6 +175,8 @@ class Stage:
         """Data loaders, model and trainer, from the stage's own seed."""
         init_seed(self.config["seed"], self.config["reproducibility"])
         self.loaders = preparation.loaders(self.config, self.data)
+        if parallel.world_size() > 1:
+            self.loaders[0].share(parallel.rank(), parallel.world_size())
         init_seed(self.config["seed"], self.config["reproducibility"])
         if self.start is not None and "pre_model_path" in self.config.final_config_dict:
             checkpoint.load(self.start)  # one clear error instead of RecBole's own
@@ -180,10 +202,12 @@ class Stage:
 
     def _identity(self, start_identity: str | None) -> str:
         settings = {k: plain(v) for k, v in self.config.final_config_dict.items() if k not in _NOT_IDENTITY}
-        content = {
+        content: dict[str, Any] = {
             "settings": settings,
             "data": self.data.fingerprint,
             "start": start_identity,
             "version": recbole_msm4sr.__version__,
         }
+        if parallel.world_size() > 1:
+            content["processes"] = parallel.world_size()  # the batches are so many times larger
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

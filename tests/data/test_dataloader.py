@@ -226,3 +226,41 @@ def test_an_empty_training_part_is_refused(data_path: Path) -> None:
     nothing = train.copy(train.inter_feat.take(slice(0, 0)))
     with pytest.raises(UserError, match="the training part is empty"):
         PackedDataLoader(config, nothing)
+
+
+# --- several processes
+
+
+def shares_of(data_path: Path, name: str, n_ranks: int, **settings: Any) -> list[list[Interaction]]:
+    """Every process's batches of the first epoch."""
+    loaders = [make_loader(data_path, name, **settings) for _ in range(n_ranks)]
+    for rank, loader in enumerate(loaders):
+        loader.share(rank, n_ranks)
+    return [list(loader) for loader in loaders]
+
+
+@pytest.mark.parametrize("n_ranks", [2, 3])
+def test_processes_share_the_batches_of_one_process_with_so_many_times_the_pairs(data_path: Path, n_ranks: int) -> None:
+    shares = shares_of(data_path, "long", n_ranks, train_batch_size=20)
+    whole = list(make_loader(data_path, "long", train_batch_size=20 * n_ranks))
+    assert {len(share) for share in shares} == {len(whole)}
+    for batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert Counter(pairs_of(parts)) == Counter(pairs_of([batch]))
+
+
+def test_shares_of_a_batch_have_about_as_many_pairs_and_positions(data_path: Path) -> None:
+    batches = zip(*shares_of(data_path, "long", 2, train_mode="prefix", train_batch_size=30), strict=True)
+    for parts in batches:
+        n_pairs = [int((part["target"] > 0).sum()) for part in parts]
+        positions = [part["item_id_list"].numel() for part in parts]
+        assert abs(n_pairs[0] - n_pairs[1]) <= 1
+        assert max(positions) <= min(positions) + 2 * MAX_LENGTH
+
+
+def test_a_process_for_which_a_batch_has_no_window_gets_one_without_targets(data_path: Path) -> None:
+    shares = shares_of(data_path, "short", 3, train_batch_size=1)
+    whole = make_loader(data_path, "short", train_batch_size=3)
+    assert Counter(pair for share in shares for pair in pairs_of(share)) == Counter(pairs_of(whole))
+    without = [batch for share in shares for batch in share if not batch["target"].any()]
+    assert without
+    assert all(batch["item_length"].tolist() == [int((batch["item_id_list"] > 0).sum())] for batch in without)

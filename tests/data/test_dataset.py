@@ -60,6 +60,8 @@ def assert_same_split(model: str, dataset: str, settings: Mapping[str, Any]) -> 
         assert_same_rows(our_part.inter_feat, their_part.inter_feat)
     for name in ("field2type", "field2source", "field2seqlen", "field2token_id"):
         assert getattr(our_whole, name) == getattr(their_whole, name), name
+    for field, tokens in their_whole.field2id_token.items():
+        np.testing.assert_array_equal(our_whole.field2id_token[field], tokens)
     return ours, theirs
 
 
@@ -166,6 +168,111 @@ def test_unused_columns_are_dropped_as_recbole_drops_them(write_inter: Callable[
     assert "rating" not in theirs[0].inter_feat
     for our_part, their_part in zip(ours, theirs, strict=True):
         assert_same_rows(our_part.inter_feat, their_part.inter_feat)
+
+
+ODD_TOKENS = ["007", "7", "7.0", "1e3", "NA", "", "nan", "é", "日本", "a b", "x" * 40, "B00006LVF1"]
+
+
+@pytest.fixture
+def odd_data(tmp_path: Path) -> dict[str, Any]:
+    """Data set ``x`` with the columns user, item, time, rating, place and its users' and items' attributes.
+
+    Users, items and places are odd tokens, some missing; times and ratings are missing here and there.
+    """
+    rng = np.random.default_rng(5)
+    lines = ["user_id:token,item_id:token,timestamp:float,rating:float,place:token"]
+    for _ in range(400):
+        time = rng.choice(["", "NaN", "-1", "1e3", "1.5", *map(str, range(20))])
+        cells = [f"{rng.choice(['', 'u', '0'])}{rng.integers(20)}", rng.choice(ODD_TOKENS), time]
+        lines.append(",".join([*cells, rng.choice(["", "1", "2.5", "5"]), rng.choice(ODD_TOKENS[:8])]))
+    folder = tmp_path / "data" / "x"
+    folder.mkdir(parents=True)
+    (folder / "x.inter").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    items = ["item_id:token,kind:token,tags:token_seq"]
+    items += [f"{token},k{i % 2},t{i % 3} t{i % 5}" for i, token in enumerate(ODD_TOKENS[::-2])]
+    (folder / "x.item").write_text("\n".join([*items, "nobody's,,", ""]), encoding="utf-8")
+    users = ["user_id:token,age:float", *[f"u{i},{i}" for i in range(15)], ""]
+    (folder / "x.user").write_text("\n".join(users), encoding="utf-8")
+    return {"data_path": str(tmp_path / "data"), "field_separator": ",", "MAX_ITEM_LIST_LENGTH": 10}
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "all columns": {"load_col": None},
+    "unload_col": {"load_col": None, "unload_col": {"inter": ["rating"], "item": ["tags"], "user": ["age"]}},
+    "rm_dup_inter first": {"rm_dup_inter": "first"},
+    "rm_dup_inter last": {"rm_dup_inter": "last"},
+    "k-core": {"user_inter_num_interval": "[5,inf)", "item_inter_num_interval": "[3,100]"},
+    "k-core with attributes": {"user_inter_num_interval": "[5,inf)", "load_col": None},
+    "val_interval of a number": {"val_interval": {"timestamp": "[2,inf)"}},
+    "val_interval of tokens": {"val_interval": {"item_id": ["007", "é", "x" * 40]}},
+    "users or items without attributes kept": {"load_col": None, "filter_inter_by_user_or_item": False},
+    "one numbering for two columns": {
+        "load_col": {"inter": ["user_id", "item_id", "timestamp", "place"]},
+        "alias_of_item_id": ["place"],
+    },
+    "threshold": {"load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]}, "threshold": {"rating": 2}},
+    "normalize_field": {"normalize_field": ["timestamp"]},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_recboles_options_give_recboles_rows(odd_data: dict[str, Any], name: str) -> None:
+    ours, theirs = assert_same_split("SASRec", "x", {**odd_data, **OPTIONS[name]})
+    assert min(map(len, ours)) > 0
+    for mine, stock in zip(ours, theirs, strict=True):
+        for feat in ("user_feat", "item_feat"):
+            assert (getattr(mine, feat) is None) == (getattr(stock, feat) is None)
+            if getattr(stock, feat) is not None:
+                assert_same_rows(getattr(mine, feat), getattr(stock, feat))
+
+
+@pytest.mark.parametrize("change", ["plain", "quotes", "Windows line ends", "latin-1", "another separator"])
+def test_a_file_that_is_not_plain_gives_the_same_rows(odd_data: dict[str, Any], change: str) -> None:
+    path = Path(odd_data["data_path"]) / "x" / "x.inter"
+    text = path.read_text(encoding="utf-8").replace("日本", "ü")
+    path.write_text(text, encoding="utf-8")
+    plain, _ = assert_same_split("SASRec", "x", odd_data)
+    settings = dict(odd_data)
+    if change == "quotes":
+        path.write_text(text.replace(",a b,", ',"a b",'), encoding="utf-8")
+    elif change == "Windows line ends":
+        path.write_bytes(text.replace("\n", "\r\n").encode())
+    elif change == "latin-1":
+        path.write_text(text, encoding="latin-1")
+        settings["encoding"] = "latin-1"
+    elif change == "another separator":
+        path.write_text(text.replace(",", "::"), encoding="utf-8")
+        settings["field_separator"] = "::"
+    ours, _ = assert_same_split("SASRec", "x", settings)
+    for mine, same in zip(ours, plain, strict=True):
+        assert_same_rows(mine.inter_feat, same.inter_feat)
+        assert mine.field2id_token["item_id"].tolist() == same.field2id_token["item_id"].tolist()
+
+
+def test_a_plain_file_is_not_read_by_the_general_parser(
+    write_inter: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config("SASRec", "x", config_dict=write_inter(0))
+    monkeypatch.setattr(Dataset, "_load_feat", None)
+    assert len(VectorisedSequentialDataset(config).inter_feat) > 100
+
+
+def test_what_is_kept_of_an_interaction_does_not_grow_with_the_length_of_histories(tmp_path: Path) -> None:
+    """RecBole keeps 20 bytes for each of MAX_ITEM_LIST_LENGTH positions."""
+    folder = tmp_path / "data" / "x"
+    folder.mkdir(parents=True)
+    rows = [f"u{user}\ti{(user * 7 + k) % 90}\t{k}" for user in range(100) for k in range(60)]
+    (folder / "x.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows, ""]))
+    config = Config("SASRec", "x", config_dict={"data_path": str(tmp_path / "data"), "MAX_ITEM_LIST_LENGTH": 50})
+    dataset = VectorisedSequentialDataset(config)
+    tensors: dict[int, torch.Tensor] = {}
+    for part in (dataset, *dataset.build()):
+        rows_of_part = part.inter_feat
+        for value in [*vars(rows_of_part).values(), *vars(rows_of_part.flat)["interaction"].values()]:
+            if isinstance(value, torch.Tensor):
+                tensors[value.data_ptr()] = value
+    assert sum(value.nbytes for value in tensors.values()) <= 40 * len(rows)
 
 
 def test_equal_times_keep_the_order_of_the_file(tmp_path: Path) -> None:

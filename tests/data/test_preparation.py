@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,21 @@ def test_our_models_get_packed_batches_and_recboles_their_own(tiny_dataset: Tiny
     assert kinds["LightGCN"] is not PackedDataLoader
 
 
+def samplers(model: str, tiny: Tiny, **settings: Any) -> list[Any]:
+    """What RecBole's loaders would sample negatives with: train (None where the loader is ours), valid, test."""
+    config = Config(model, tiny[1], config_dict={"data_path": str(tiny[0]), **settings})
+    return [getattr(loader, "_sampler", None) for loader in preparation.loaders(config, preparation.load(config))]
+
+
+def test_samplers_are_made_where_negatives_are_sampled_and_only_there(tiny_dataset: Tiny) -> None:
+    assert samplers("MSM4SR", tiny_dataset) == samplers("SASRec", tiny_dataset) == [None, None, None]
+    for settings in ({"loss_type": "BPR"}, {"eval_args": {"mode": "uni10"}}):
+        train, valid, test = samplers("SASRec", tiny_dataset, **settings)
+        assert (train is not None) == ("loss_type" in settings)
+        assert (valid.phase, test.phase) == ("valid", "test")
+    assert all(samplers("LightGCN", tiny_dataset))
+
+
 # --- data that cannot
 
 
@@ -104,7 +120,27 @@ def test_a_header_without_types_is_refused(tiny_dataset: Tiny) -> None:
 def test_a_time_that_is_no_number_is_refused(tiny_dataset: Tiny) -> None:
     with inter_file(tiny_dataset).open("a") as file:
         file.write("u0\ti0\tyesterday\n")
-    assert "yesterday" in refusal("MSM4SR", tiny_dataset)
+    message = refusal("MSM4SR", tiny_dataset)
+    assert re.search(r"tiny\.inter, line \d+: timestamp must be a number, not 'yesterday'", message)
+
+
+def test_a_line_that_ends_early_is_refused(tiny_dataset: Tiny) -> None:
+    rewrite(inter_file(tiny_dataset), "\t1000\n", "\n")
+    message = refusal("MSM4SR", tiny_dataset)
+    assert re.search(r"tiny\.inter, line \d+: cells are missing, there are 2 of 3", message)
+
+
+def test_a_file_of_another_encoding_is_refused(tiny_dataset: Tiny) -> None:
+    rewrite(inter_file(tiny_dataset), "\ti3\t", "\té\t")
+    inter_file(tiny_dataset).write_bytes(inter_file(tiny_dataset).read_text().encode("latin-1"))
+    assert "tiny.inter is not utf-8" in refusal("MSM4SR", tiny_dataset)
+    assert "unknown encoding: klingon" in refusal("MSM4SR", tiny_dataset, encoding="klingon")
+
+
+def test_a_wrong_number_of_the_items_attributes_is_refused(tiny_dataset: Tiny) -> None:
+    inter_file(tiny_dataset).with_suffix(".item").write_text("item_id:token\tprice:float\ni0\t1.5\ni1\tcheap\n")
+    message = refusal("MSM4SR", tiny_dataset, load_col=None)
+    assert "tiny.item, line 3: price must be a number, not 'cheap'" in message
 
 
 def test_s3rec_without_item_attributes_is_refused(tiny_dataset: Tiny) -> None:

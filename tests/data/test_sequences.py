@@ -33,6 +33,12 @@ def histories(user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(first), np.array(pairs)
 
 
+def prefixes(user: np.ndarray, max_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Target and first input of every pair."""
+    target, first = sequences.prefixes(user)
+    return target, sequences.first_inputs(user, first, target, max_length)
+
+
 def naive_prefixes(user: np.ndarray, max_length: int) -> list[tuple[int, int]]:
     """RecBole's loop (SequentialDataset.data_augmentation)."""
     pairs, last, start = [], None, 0
@@ -69,6 +75,45 @@ def pairs_of(windows: Windows) -> list[tuple[int, int]]:
     ]
 
 
+# --- order
+
+
+ORDERED = {
+    "ids": lambda rng: rng.integers(0, 50, 3000),
+    "few ids": lambda rng: rng.integers(0, 3, 3000),
+    "wide ids": lambda rng: rng.integers(-(2**40), 2**40, 3000),
+    "narrow ids": lambda rng: rng.integers(-(2**31), 2**31, 3000).astype(np.int32),
+    "floats": lambda rng: rng.standard_normal(3000).astype(np.float32).round(1),
+    "zeros of both signs": lambda rng: rng.choice(np.array([0.0, -0.0, 1, -1], dtype=np.float32), 3000),
+    "infinities": lambda rng: rng.choice(np.array([np.inf, -np.inf, 3e38, -3e38, 1e-45], dtype=np.float32), 3000),
+    "missing times": lambda rng: rng.choice(np.array([np.nan, -np.nan, 5, -5], dtype=np.float32), 3000),
+    "doubles": lambda rng: rng.standard_normal(3000).round(1),
+    "nothing": lambda rng: np.empty(0, dtype=np.int64),
+}
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_stable_argsort_is_numpys(name: str) -> None:
+    values = ORDERED[name](np.random.default_rng(0))
+    before = values.copy()
+    order = sequences.stable_argsort(values)
+    assert order.dtype == np.int64
+    np.testing.assert_array_equal(order, np.argsort(values, kind="stable"))
+    np.testing.assert_array_equal(values, before)
+
+
+def test_chronological_sorts_by_user_then_time_and_keeps_ties() -> None:
+    rng = np.random.default_rng(0)
+    user, time = rng.integers(1, 40, 2000), rng.integers(-2, 3, 2000).astype(np.float32)
+    np.testing.assert_array_equal(sequences.chronological(user, time), np.lexsort((time, user)))
+
+
+def test_ranges_lie_one_after_the_other() -> None:
+    assert sequences.ranges(np.array([7, 3, 9, 0]), np.array([2, 0, 1, 3])).tolist() == [7, 8, 9, 0, 1, 2]
+    nothing = np.array([], dtype=np.int64)
+    assert len(sequences.ranges(nothing, nothing)) == 0
+
+
 # --- prefixes
 
 
@@ -76,13 +121,13 @@ def pairs_of(windows: Windows) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("max_length", [1, 2, 5, 50, 1000])
 def test_prefixes_are_those_of_recboles_loop_in_its_order(seed: int, max_length: int) -> None:
     user = random_users(seed)
-    target, start = sequences.prefixes(user, max_length)
+    target, start = prefixes(user, max_length)
     assert list(zip(target.tolist(), start.tolist(), strict=True)) == naive_prefixes(user, max_length)
 
 
 @pytest.mark.parametrize("user", [[], [7], [7, 8, 9]])
 def test_users_without_a_next_item_have_no_prefixes(user: list[int]) -> None:
-    target, start = sequences.prefixes(np.array(user, dtype=np.int64), 5)
+    target, start = prefixes(np.array(user, dtype=np.int64), 5)
     assert len(target) == len(start) == 0
 
 
@@ -93,22 +138,29 @@ def test_users_without_a_next_item_have_no_prefixes(user: list[int]) -> None:
 @pytest.mark.parametrize("n_held_out", [1, 2])
 def test_leave_one_out_is_recboles_with_users_interleaved(seed: int, n_held_out: int) -> None:
     rng = np.random.default_rng(seed)
-    user = rng.permutation(np.repeat(rng.permutation(100)[:40], rng.integers(1, 7, 40)))
-    parts = sequences.leave_one_out(user, n_held_out)
-    assert [part.tolist() for part in parts] == naive_leave_one_out(user, n_held_out)
-    assert sorted(np.concatenate(parts).tolist()) == list(range(len(user)))
+    user = np.repeat(rng.permutation(100)[:40], rng.integers(1, 8, 40))
+    target, first = sequences.prefixes(user)
+    owner = rng.permutation(user[target])  # of the pairs in order of time
+    target[np.argsort(owner, kind="stable")] = target[np.argsort(user[target], kind="stable")]
+    parts = sequences.leave_one_out(user, first, target, n_held_out)
+    assert [part.tolist() for part in parts] == [
+        target[rows].tolist() for rows in naive_leave_one_out(user[target], n_held_out)
+    ]
+    assert sorted(np.concatenate(parts).tolist()) == sorted(target.tolist())
 
 
 def test_short_users_train_first_and_test_second() -> None:
-    user = np.array([9, 5, 5, 3, 3, 3, 1, 1, 1, 1])
-    train, valid, test = sequences.leave_one_out(user, 2)
-    assert train.tolist() == [0, 1, 3, 6, 7]
-    assert valid.tolist() == [4, 8]
-    assert test.tolist() == [2, 5, 9]
+    user = np.array([9, 9, 5, 5, 5, 3, 3, 3, 3, 1, 1, 1, 1, 1, 7])
+    target, first = sequences.prefixes(user)
+    train, valid, test = sequences.leave_one_out(user, first, target, 2)
+    assert train.tolist() == [1, 3, 6, 10, 11]
+    assert valid.tolist() == [7, 12]
+    assert test.tolist() == [4, 8, 13]
 
 
 def test_leave_one_out_of_nothing_is_nothing() -> None:
-    assert [len(part) for part in sequences.leave_one_out(np.array([], dtype=np.int64), 2)] == [0, 0, 0]
+    nothing = np.array([], dtype=np.int64)
+    assert [len(part) for part in sequences.leave_one_out(nothing, nothing, nothing, 2)] == [0, 0, 0]
 
 
 # --- cut_windows
@@ -177,7 +229,7 @@ def test_impossible_strides_are_refused(stride: int) -> None:
 @pytest.mark.parametrize("max_length", [1, 5, 50])
 def test_prefix_windows_predict_only_after_their_last_input(seed: int, max_length: int) -> None:
     user = random_users(seed)
-    target, start = sequences.prefixes(user, max_length)
+    target, start = prefixes(user, max_length)
     windows = sequences.prefix_windows(target, start)
     assert (windows.n_targets == 1).all()
     assert pairs_of(windows) == naive_prefixes(user, max_length)

@@ -84,6 +84,15 @@ def test_padding_behind_a_row_has_no_influence() -> None:
     torch.testing.assert_close(transformer(padded)[:, :4], transformer(embeddings), rtol=1e-12, atol=1e-12)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_the_state_of_one_position_is_that_of_the_whole_row(n_layers: int) -> None:
+    transformer = randomise(CausalTransformer(**(SIZES | {"n_layers": n_layers}))).eval()
+    embeddings, last = torch.randn(5, MAX_LENGTH, 8, dtype=torch.float64), torch.tensor([0, 3, MAX_LENGTH - 1, 3, 1])
+    expected = transformer(embeddings)[torch.arange(5), last]
+    torch.testing.assert_close(transformer.last_states(embeddings, last), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_dropout_acts_in_training_mode_only() -> None:
     transformer, embeddings = make_transformer(), torch.randn(2, 4, 8, dtype=torch.float64)
     assert torch.equal(transformer(embeddings), transformer(embeddings))

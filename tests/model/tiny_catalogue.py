@@ -30,7 +30,7 @@ def make_config(**changes: Any) -> dict[str, Any]:
     A plain dict: a key that no properties file names is a KeyError, where RecBole's Config would answer None.
     """
     config: dict[str, Any] = {}
-    for name in ("M2SE", "MSM4SRPretrain", "MSM4SR"):
+    for name in ("M2SE", "ItemSoftmax", "MSM4SRPretrain", "MSM4SR"):
         config.update(read_yaml(_MODEL_PROPERTIES / f"{name}.yaml"))
     config.update(
         USER_ID_FIELD="user_id",

@@ -1,0 +1,50 @@
+"""Optimisers of our models: fused Adam, and a lazy one for embeddings with sparse gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class DenseAndSparse:
+    """Two optimisers as one: ``dense`` for most weights, ``SparseAdam`` for embeddings with sparse gradients.
+
+    SparseAdam updates the rows that a step has touched, and their moments, alone (lazy Adam), so a step costs nothing
+    for the other millions. It has no weight decay.
+
+    Args:
+        dense: optimiser of the other weights.
+        embeddings: weights whose gradients are sparse.
+        learning_rate: of the embeddings.
+    """
+
+    def __init__(self, dense: torch.optim.Optimizer, embeddings: Iterable[Tensor], learning_rate: float) -> None:
+        self.dense = dense
+        self.sparse = torch.optim.SparseAdam(list(embeddings), lr=learning_rate)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear all gradients."""
+        self.dense.zero_grad(set_to_none)
+        self.sparse.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        """Update all weights."""
+        self.dense.step()
+        self.sparse.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both states."""
+        return {"dense": self.dense.state_dict(), "sparse": self.sparse.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a ``state_dict``."""
+        self.dense.load_state_dict(state["dense"])
+        self.sparse.load_state_dict(state["sparse"])
+
+
+def sparse_embeddings(model: nn.Module) -> list[Tensor]:
+    """Weights of the embeddings whose gradients are sparse."""
+    return [m.weight for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse]

@@ -1,0 +1,117 @@
+"""The training loop of our models: packed batches, several processes, no wait for the device within an epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_msm4sr.allocator import keep_freed_memory
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.model.base import PackedSequentialRecommender
+from recbole_msm4sr.model.parallel import rank, sum_over_ranks, synchronise, world_size
+from recbole_msm4sr.training.optimizers import DenseAndSparse, sparse_embeddings
+from recbole_msm4sr.training.stage_trainer import StageTrainer
+
+#: Losses are looked at, which waits for the device, once in so many steps.
+_STEPS_BETWEEN_CHECKS = 100
+
+
+class PackedTrainer(StageTrainer):
+    """``StageTrainer`` for a ``PackedSequentialRecommender``.
+
+    Under torchrun every process trains on its share of each batch and gradients are averaged; with the losses being
+    means over the rows of all processes, that is the gradient of the whole batch.
+    """
+
+    def __init__(self, config: Any, model: PackedSequentialRecommender) -> None:
+        for key in ("enable_amp", "enable_scaler"):
+            if config[key]:
+                raise UserError(f"{key} is a setting of RecBole's models: set precision to bf16 instead")
+        if config["clip_grad_norm"] and config["loss_type"] == "sampled":
+            raise UserError("clip_grad_norm cannot be used with loss_type: sampled, whose ID gradients are sparse")
+        super().__init__(config, model)
+        keep_freed_memory()
+        self.batch_losses: nn.Module = BatchLosses(model, bf16=config["precision"] == "bf16")
+        if world_size() > 1:
+            synchronise(model)
+            # All processes have loaded the buffers, the features, themselves: they are not sent around.
+            self.batch_losses = DistributedDataParallel(
+                self.batch_losses, forward_sync_buffers=False, init_sync=False, gradient_as_bucket_view=True
+            )
+
+    def _build_optimizer(self, **kwargs: Any) -> Any:
+        """RecBole's optimiser; Adam and AdamW update all weights in one kernel, sparse embeddings have their own."""
+        embeddings = sparse_embeddings(self.model)
+        weights = [p for p in self.model.parameters() if not any(p is embedding for embedding in embeddings)]
+        optimizer = super()._build_optimizer(params=weights, **kwargs)
+        if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
+            optimizer = type(optimizer)(weights, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        return DenseAndSparse(optimizer, embeddings, self.learning_rate) if embeddings else optimizer
+
+    def _train_epoch(
+        self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
+    ) -> tuple[float, ...]:
+        """Train one epoch; returns the sums of every loss over the batches (RecBole's signature).
+
+        Raises:
+            UserError: a loss is NaN or infinite.
+        """
+        self.model.train()
+        if world_size() > 1:
+            torch.manual_seed(seed_of(self.config["seed"], epoch_idx, rank()))
+        total = torch.zeros(len(self.model.loss_names), dtype=torch.float64, device=self.device)
+        batches = tqdm(train_data, desc=f"Train {epoch_idx:>5}", ncols=100, disable=not show_progress)
+        for step, batch in enumerate(batches, start=1):
+            losses = self.batch_losses(to_device(batch, self.device))
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.stack(losses).sum().backward()
+            if self.clip_grad_norm:
+                clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            self.optimizer.step()
+            total += torch.stack(losses).detach()
+            if step % _STEPS_BETWEEN_CHECKS == 0:
+                self._check_nan(sum_over_ranks(total).sum())
+        total = sum_over_ranks(total) / world_size()
+        self._check_nan(total.sum())
+        return tuple(total.tolist())
+
+
+class BatchLosses(nn.Module):
+    """``model.calculate_loss`` as a module, which is what DistributedDataParallel wraps.
+
+    Args:
+        model: float32; its losses see to their own precision.
+        bf16: compute matrix products in bfloat16.
+    """
+
+    def __init__(self, model: PackedSequentialRecommender, *, bf16: bool) -> None:
+        super().__init__()
+        self.model: PackedSequentialRecommender = model
+        self.bf16 = bf16
+
+    def forward(self, batch: Interaction) -> tuple[Tensor, ...]:
+        """Losses of a batch, scalars, by the names of ``model.loss_names``."""
+        device_type: str = self.model.device.type
+        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=self.bf16):
+            return self.model.calculate_loss(batch)
+
+
+def to_device(batch: Interaction, device: torch.device) -> Interaction:
+    """A batch on the device; the copy to a GPU runs beside the computation."""
+    if device.type != "cuda":
+        return batch.to(device)
+    return Interaction(
+        {name: values.pin_memory().to(device, non_blocking=True) for name, values in batch.interaction.items()}
+    )
+
+
+def seed_of(seed: int, epoch: int, process: int) -> int:
+    """A seed of its own for every epoch of every process: their dropout masks differ, and a resumed epoch's do not."""
+    return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1, np.uint64)[0])

@@ -1,0 +1,173 @@
+"""Ranks of targets: RecBole's metrics, exact ties, every user once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.trainer import Trainer
+from torch import Tensor
+from two_processes import in_two_processes
+
+from recbole_msm4sr.config import Config
+from recbole_msm4sr.data import preparation
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.evaluation import ranking
+from recbole_msm4sr.evaluation.ranking import rank_in_catalogue, rank_of_targets
+from recbole_msm4sr.training.trainer import trainer_class
+
+SMALL = {"hidden_size": 8, "attention_size": 4, "inner_size": 16, "n_experts": 2, "MAX_ITEM_LIST_LENGTH": 10}
+TOP_K_METRICS = ["Recall", "NDCG", "MRR", "Hit", "Precision", "MAP"]
+
+
+def build(data_path: Path, name: str, model: str, **settings: Any) -> tuple[Any, Any]:
+    """A trainer with an untrained model of unlike scores, and the test loader."""
+    given = {"data_path": str(data_path), **(SMALL if model != "SASRec" else {}), "metrics": TOP_K_METRICS, **settings}
+    config = Config(
+        model, name, config_dict={"show_progress": False, "topk": [1, 3, 20], "valid_metric": "MRR@3"} | given
+    )
+    data = preparation.load(config)
+    train, _, test = preparation.loaders(config, data)
+    torch.manual_seed(4)
+    recommender = config.spec.model_class(config, data.parts[0])
+    for parameter in recommender.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    trainer = trainer_class(config)(config, recommender)
+    trainer.eval_collector.data_collect(train)
+    return trainer, test
+
+
+def ranks_by_sorting(users: Tensor, items: Tensor, target: Tensor) -> Tensor:
+    """The place of each target in a stable descending sort, in float64, without item 0."""
+    scores = users.double() @ items[1:].double().T
+    order = scores.argsort(dim=1, descending=True, stable=True) + 1
+    return (order == target.unsqueeze(1)).nonzero()[:, 1] + 1
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("MSM4SR", {"similarity": "dot"}),
+        ("MSM4SR", {"similarity": "cosine"}),
+        ("MSM4SR", {"modalities": ["text"], "use_id": False}),
+        ("MSM4SRPretrain", {}),
+        ("SASRecM", {}),
+    ],
+)
+def test_every_metric_of_the_best_k_is_recboles(
+    tiny_dataset: tuple[Path, str], model: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, test = build(*tiny_dataset, model, **settings)
+    expected = Trainer.evaluate(trainer, test, load_best_model=False)
+    monkeypatch.setattr(trainer.model, "full_sort_predict", None)  # no scores of all items are asked for
+    found = trainer.evaluate(test, load_best_model=False)
+    assert found == expected
+    assert list(found) == list(expected)
+    assert len({value for value in found.values()}) > 5, "the metrics tell ranks apart"
+
+
+def test_ranks_are_in_the_order_of_the_part(tiny_dataset: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, test = build(*tiny_dataset, "MSM4SR")
+    monkeypatch.setattr(ranking, "_USERS_AT_ONCE", 7)
+    monkeypatch.setattr(ranking, "_ITEMS_AT_ONCE", 4)
+    ranks = rank_of_targets(trainer.model, test)
+    rows = test._dataset.inter_feat[torch.arange(len(test._dataset))]
+    with torch.no_grad():
+        users, items = trainer.model.user_vectors(rows), trainer.model.item_vectors()
+    assert ranks.dtype == torch.int64
+    assert ranks.tolist() == ranks_by_sorting(users, items, rows["item_id"]).tolist()
+    assert len(set(ranks.tolist())) > 10
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("MSM4SR", {"metrics": ["Recall", "ShannonEntropy"], "valid_metric": "Recall@3"}),
+        ("MSM4SR", {"eval_args": {"mode": {"valid": "uni10", "test": "uni10"}}}),
+        ("SASRec", {"train_neg_sample_args": None}),
+    ],
+)
+def test_what_needs_more_than_ranks_goes_recboles_way(
+    tiny_dataset: tuple[Path, str], model: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, test = build(*tiny_dataset, model, **settings)
+    monkeypatch.setattr(ranking, "rank_of_targets", None)
+    result = trainer.evaluate(test, load_best_model=False)
+    assert all(name.split("@")[0] in {metric.lower() for metric in trainer.config["metrics"]} for name in result)
+    assert result
+
+
+def test_models_of_others_are_not_ranked_here(tiny_dataset: tuple[Path, str]) -> None:
+    trainer, test = build(*tiny_dataset, "MSM4SR")
+    assert isinstance(test, FullSortEvalDataLoader)
+    assert ranking.applies(trainer.evaluator, trainer.model, test)
+    assert not ranking.applies(trainer.evaluator, torch.nn.Linear(1, 1), test)
+
+
+# -- ranks ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("n_items", [2, 512, 513, 1500])
+def test_ranks_are_those_of_a_stable_descending_sort(n_items: int) -> None:
+    torch.manual_seed(n_items)
+    users, items = torch.randn(200, 16), torch.randn(n_items, 16)
+    target = torch.randint(1, n_items, (200,))
+    assert rank_in_catalogue(users, items, target).tolist() == ranks_by_sorting(users, items, target).tolist()
+
+
+def test_items_of_equal_vectors_are_ranked_by_their_ids_wherever_they_are() -> None:
+    """Thousands of equal items, as without features and IDs: float32 products of theirs may differ by rounding."""
+    torch.manual_seed(0)
+    kinds, users = torch.randn(3, 33), torch.randn(50, 33)
+    kind = torch.randint(3, (1301,))
+    target = torch.randint(1, 1301, (50,))
+    ranks = rank_in_catalogue(users, kinds[kind], target)
+    scores = (users @ kinds.T).tolist()
+    for row, (rank, item) in enumerate(zip(ranks.tolist(), target.tolist(), strict=True)):
+        own = scores[row][kind[item]]
+        better = sum(scores[row][kind[other]] > own for other in range(1, 1301))
+        equal = int((kind[1:item] == kind[item]).sum())
+        assert rank == better + equal + 1
+
+
+def test_padding_is_not_ranked() -> None:
+    items = torch.tensor([[9.0], [1.0], [2.0]])
+    assert rank_in_catalogue(torch.ones(2, 1), items, torch.tensor([1, 2])).tolist() == [2, 1]
+
+
+def test_scores_that_all_agree_are_ranked_by_id() -> None:
+    users, items = torch.zeros(3, 4), torch.randn(700, 4)
+    assert rank_in_catalogue(users, items, torch.tensor([1, 400, 699])).tolist() == [1, 400, 699]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
+@pytest.mark.parametrize("where", ["users", "items"])
+def test_a_diverged_model_is_an_error_and_no_perfect_rank(bad: float, where: str) -> None:
+    vectors = {"users": torch.ones(5, 4), "items": torch.ones(9, 4)}
+    vectors[where][3, 2] = bad
+    with pytest.raises(UserError, match="the model diverged"):
+        rank_in_catalogue(vectors["users"], vectors["items"], torch.tensor([1, 2, 3, 4, 5]))
+
+
+def test_hits_hold_one_target_a_row() -> None:
+    hits = ranking.hits(torch.tensor([1, 3, 4, 900]), 3).get("rec.topk")
+    assert hits.tolist() == [[1, 0, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 1]]
+
+
+# -- several processes -----------------------------------------------------------------------------------------------
+def rank_in_blocks_of(users_at_once: int, data_path: Path, name: str) -> list[int]:
+    ranking._USERS_AT_ONCE = users_at_once
+    trainer, test = build(data_path, name, "MSM4SR")
+    return rank_of_targets(trainer.model, test).tolist()
+
+
+def test_processes_share_the_users_and_return_the_ranks_of_one_process(tiny_dataset: tuple[Path, str]) -> None:
+    """40 users in blocks of 7 and, so that one process has none, in one block."""
+    alone = rank_in_blocks_of(7, *tiny_dataset)
+    assert len(alone) == 40
+    assert in_two_processes(rank_twice, *tiny_dataset) == [[alone, alone]] * 2
+
+
+def rank_twice(data_path: Path, name: str) -> list[list[int]]:
+    return [rank_in_blocks_of(users_at_once, data_path, name) for users_at_once in (7, 1000)]
