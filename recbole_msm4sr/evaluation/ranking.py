@@ -2,6 +2,7 @@
 
 RecBole scores all items of a batch of users, sorts them for the best k, and looks the targets up in a matrix of the
 same size. With one target a user, metrics over the best k items follow from one number: how many items score higher.
+And once k items do, the others need no score.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from recbole_msm4sr.model.base import PackedSequentialRecommender
 #: Users and items of a block of scores: 2 MiB, which stays in the cache while it is compared.
 _USERS_AT_ONCE, _ITEMS_AT_ONCE = 1024, 512
 _PAIRS_AT_ONCE = 2**16
+#: Users whose rank is settled leave a block once fewer than this share of it are open.
+_SHARE_KEPT = 0.9
 
 
 def applies(evaluator: Any, model: Any, eval_data: Any) -> bool:
@@ -41,7 +44,9 @@ def applies(evaluator: Any, model: Any, eval_data: Any) -> bool:
 
 
 @torch.no_grad()
-def rank_of_targets(model: PackedSequentialRecommender, eval_data: Any, *, show_progress: bool = False) -> Tensor:
+def rank_of_targets(
+    model: PackedSequentialRecommender, eval_data: Any, *, n_best: int | None = None, show_progress: bool = False
+) -> Tensor:
     """Rank of every row's target among all items, padding excluded.
 
     Under torchrun the blocks of users are dealt to the processes, and every process returns all ranks.
@@ -49,6 +54,8 @@ def rank_of_targets(model: PackedSequentialRecommender, eval_data: Any, *, show_
     Args:
         model: is set to evaluation mode.
         eval_data: a full-ranking loader; its part of the split is read directly, whatever its batches.
+        n_best: ranks up to this one are all that is asked for; a target below is given the rank ``n_best + 1`` or more,
+            not always its own. Default: every rank is exact.
         show_progress: show a bar.
 
     Returns:
@@ -61,26 +68,50 @@ def rank_of_targets(model: PackedSequentialRecommender, eval_data: Any, *, show_
     model.eval()
     rows: SequenceInteraction = eval_data._dataset.inter_feat
     values = rows.flat[eval_data._dataset.iid_field]
-    items = model.item_vectors()
-    ranks = torch.zeros(len(rows), dtype=torch.int64, device=items.device)
+    catalogue = Catalogue(model.item_vectors())
+    device = catalogue.vectors.device
+    ranks = torch.zeros(len(rows), dtype=torch.int64, device=device)
     blocks = (rows.target - rows.start).argsort(stable=True).split(_USERS_AT_ONCE)  # of similar length
     for block in tqdm(parallel.own_share(blocks), desc="Evaluate", ncols=100, disable=not show_progress):
         part = rows.take(block)
-        history = {name: part[name].to(items.device) for name in (model.ITEM_SEQ, model.ITEM_SEQ_LEN)}
-        target = values[part.target].to(items.device)
-        ranks[block.to(items.device)] = rank_in_catalogue(model.user_vectors(history), items, target)
+        history = {name: part[name].to(device) for name in (model.ITEM_SEQ, model.ITEM_SEQ_LEN)}
+        target = values[part.target].to(device)
+        ranks[block.to(device)] = rank_in_catalogue(model.user_vectors(history), catalogue, target, n_best)
     return parallel.sum_over_ranks(ranks).cpu()
 
 
-def rank_in_catalogue(users: Tensor, items: Tensor, target: Tensor) -> Tensor:
+class Catalogue:
+    """Items in the order in which they are scored: by falling norm, since long vectors tend to score high.
+
+    Args:
+        items: float ``[n_items, k]``; row 0, padding, is left out.
+
+    Attributes:
+        vectors: float ``[n_items - 1, k]``.
+        ids: their item ids, int64 ``[n_items - 1]``.
+        place: of every item id, its row in ``vectors``; int64 ``[n_items]``.
+        largest_norm: scalar.
+    """
+
+    def __init__(self, items: Tensor) -> None:
+        norms = items[1:].norm(dim=-1)
+        self.ids = norms.argsort(descending=True, stable=True) + 1
+        self.vectors = items[self.ids]
+        self.place = torch.zeros(len(items), dtype=torch.int64, device=items.device)
+        self.place[self.ids] = torch.arange(len(self.ids), device=items.device)
+        self.largest_norm = norms.max()
+
+
+def rank_in_catalogue(users: Tensor, catalogue: Catalogue, target: Tensor, n_best: int | None = None) -> Tensor:
     """Rank of a target item for every user by inner product.
 
     Scores within the rounding error of the target's are compared again in float64, where equal vectors tie exactly.
 
     Args:
         users: float ``[U, k]``.
-        items: float ``[n_items, k]``; row 0, padding, is not ranked.
+        catalogue: the items.
         target: item ids, int64 ``[U]``.
+        n_best: as in ``rank_of_targets``.
 
     Returns:
         int64 ``[U]``, from 1; a tie goes to the smaller id.
@@ -88,35 +119,51 @@ def rank_in_catalogue(users: Tensor, items: Tensor, target: Tensor) -> Tensor:
     Raises:
         UserError: a score is NaN or infinite.
     """
-    score = (users * items[target]).sum(dim=-1, keepdim=True)  # [U, 1]
+    items, place = catalogue.vectors, catalogue.place[target]
+    score = (users * items[place]).sum(dim=-1, keepdim=True)  # [U, 1]
     # a bound for the rounding errors of two inner products, whatever the order of summation
     relative = torch.finfo(users.dtype).eps * items.size(1)
-    rounding = relative * users.norm(dim=-1, keepdim=True) * items.norm(dim=-1).max()  # [U, 1]
+    rounding = relative * users.norm(dim=-1, keepdim=True) * catalogue.largest_norm  # [U, 1]
     if not torch.isfinite(rounding).all():
         raise UserError("the scores are not finite: the model diverged; lower the learning rate")
-    highest, lowest = score + rounding, score - rounding
+    bounds = torch.cat([score + rounding, score - rounding], dim=1)  # [U, 2]
     higher = torch.zeros_like(target)
-    for begin in range(1, len(items), _ITEMS_AT_ONCE):
+    open_rows = torch.arange(len(users), device=users.device)  # of users whose rank is still asked for
+    open_users = users
+    for begin in range(0, len(items), _ITEMS_AT_ONCE):
         block = items[begin : begin + _ITEMS_AT_ONCE]
-        scores = users @ block.T  # [U, b]
-        above = (scores > highest).sum(dim=1)
-        is_own = (target >= begin) & (target < begin + len(block))
-        close = (scores >= lowest).sum(dim=1) - above > is_own.long()  # [U]: others than the target itself
-        higher += above
+        scores = open_users @ block.T  # [u, b]
+        highest, lowest = bounds[open_rows].split(1, dim=1)
+        # Flags as floats: a vectorised comparison and sum, where those of booleans take four times as long.
+        flags = torch.empty_like(scores)
+        above = torch.gt(scores, highest, out=flags).sum(dim=1).long()
+        own = place[open_rows]
+        is_own = (own >= begin) & (own < begin + len(block))
+        at_least = torch.ge(scores, lowest, out=flags).sum(dim=1).long()
+        higher[open_rows] += above
+        close = at_least - above > is_own.long()  # [u]: others than the target itself
         if close.any():
             row = close.nonzero().squeeze(1)
             near = (scores[row] >= lowest[row]) & (scores[row] <= highest[row])
             index, column = near.nonzero(as_tuple=True)
             for pairs in torch.arange(len(index), device=index.device).split(_PAIRS_AT_ONCE):
-                user, item = row[index[pairs]], begin + column[pairs]
-                higher.index_add_(0, user, _comes_before(users[user], items, item, target[user]))
+                user, item = open_rows[row[index[pairs]]], begin + column[pairs]
+                higher.index_add_(0, user, _comes_before(users[user], catalogue, item, place[user]))
+        if n_best is not None:
+            is_open = higher[open_rows] < n_best
+            if int(is_open.sum()) < _SHARE_KEPT * len(open_rows):
+                open_rows = open_rows[is_open]
+                open_users = users[open_rows]
+            if not len(open_rows):
+                break
     return higher + 1
 
 
-def _comes_before(users: Tensor, items: Tensor, item: Tensor, target: Tensor) -> Tensor:
-    """1 where ``item`` is ranked before ``target``, else 0; int64 ``[P]``, as the ids are."""
-    difference = ((items[item].double() - items[target].double()) * users.double()).sum(dim=-1)
-    return ((difference > 0) | ((difference == 0) & (item < target))).long()
+def _comes_before(users: Tensor, catalogue: Catalogue, item: Tensor, target: Tensor) -> Tensor:
+    """1 where ``item`` is ranked before ``target`` (places in the catalogue), else 0; int64 ``[P]``."""
+    vectors, ids = catalogue.vectors, catalogue.ids
+    difference = ((vectors[item].double() - vectors[target].double()) * users.double()).sum(dim=-1)
+    return ((difference > 0) | ((difference == 0) & (ids[item] < ids[target]))).long()
 
 
 def hits(ranks: Tensor, n_best: int) -> DataStruct:

@@ -70,8 +70,9 @@ class SafeCheckpoints(Trainer):
         if load_best_model and eval_data:
             self._load_model_state(checkpoint.load(model_file or self.saved_model_file, self.config["device"]))
         if eval_data and ranking.applies(self.evaluator, self.model, eval_data):
-            ranks = ranking.rank_of_targets(self.model, eval_data, show_progress=show_progress)
-            result = self.evaluator.evaluate(ranking.hits(ranks, max(self.config["topk"])))
+            n_best = max(self.config["topk"])
+            ranks = ranking.rank_of_targets(self.model, eval_data, n_best=n_best, show_progress=show_progress)
+            result = self.evaluator.evaluate(ranking.hits(ranks, n_best))
             self.wandblogger.log_eval_metrics(result, head="eval")
             return result
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)

@@ -16,7 +16,7 @@ from recbole_msm4sr.config import Config
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation import ranking
-from recbole_msm4sr.evaluation.ranking import rank_in_catalogue, rank_of_targets
+from recbole_msm4sr.evaluation.ranking import Catalogue, rank_in_catalogue, rank_of_targets
 from recbole_msm4sr.training.trainer import trainer_class
 
 SMALL = {"hidden_size": 8, "attention_size": 4, "inner_size": 16, "n_experts": 2, "MAX_ITEM_LIST_LENGTH": 10}
@@ -113,7 +113,22 @@ def test_ranks_are_those_of_a_stable_descending_sort(n_items: int) -> None:
     torch.manual_seed(n_items)
     users, items = torch.randn(200, 16), torch.randn(n_items, 16)
     target = torch.randint(1, n_items, (200,))
-    assert rank_in_catalogue(users, items, target).tolist() == ranks_by_sorting(users, items, target).tolist()
+    assert (
+        rank_in_catalogue(users, Catalogue(items), target).tolist() == ranks_by_sorting(users, items, target).tolist()
+    )
+
+
+@pytest.mark.parametrize("n_best", [1, 20, 2000])
+@pytest.mark.parametrize("n_items", [40, 1500])
+def test_ranks_up_to_the_best_asked_for_are_exact_and_the_others_below(n_items: int, n_best: int) -> None:
+    torch.manual_seed(n_items + n_best)
+    users, items = torch.randint(-9, 10, (300, 8)).float(), torch.randint(-9, 10, (n_items, 8)).float()  # many ties
+    target = torch.randint(1, n_items, (300,))
+    target[:150] = (users[:150] @ items[1:].T).argmax(dim=1) + 1
+    exact = ranks_by_sorting(users, items, target)
+    ranks = rank_in_catalogue(users, Catalogue(items), target, n_best)
+    assert torch.equal(torch.where(exact <= n_best, exact, -1), torch.where(ranks <= n_best, ranks, -1))
+    assert (exact <= n_best).any()
 
 
 def test_items_of_equal_vectors_are_ranked_by_their_ids_wherever_they_are() -> None:
@@ -122,7 +137,7 @@ def test_items_of_equal_vectors_are_ranked_by_their_ids_wherever_they_are() -> N
     kinds, users = torch.randn(3, 33), torch.randn(50, 33)
     kind = torch.randint(3, (1301,))
     target = torch.randint(1, 1301, (50,))
-    ranks = rank_in_catalogue(users, kinds[kind], target)
+    ranks = rank_in_catalogue(users, Catalogue(kinds[kind]), target)
     scores = (users @ kinds.T).tolist()
     for row, (rank, item) in enumerate(zip(ranks.tolist(), target.tolist(), strict=True)):
         own = scores[row][kind[item]]
@@ -133,12 +148,12 @@ def test_items_of_equal_vectors_are_ranked_by_their_ids_wherever_they_are() -> N
 
 def test_padding_is_not_ranked() -> None:
     items = torch.tensor([[9.0], [1.0], [2.0]])
-    assert rank_in_catalogue(torch.ones(2, 1), items, torch.tensor([1, 2])).tolist() == [2, 1]
+    assert rank_in_catalogue(torch.ones(2, 1), Catalogue(items), torch.tensor([1, 2])).tolist() == [2, 1]
 
 
 def test_scores_that_all_agree_are_ranked_by_id() -> None:
     users, items = torch.zeros(3, 4), torch.randn(700, 4)
-    assert rank_in_catalogue(users, items, torch.tensor([1, 400, 699])).tolist() == [1, 400, 699]
+    assert rank_in_catalogue(users, Catalogue(items), torch.tensor([1, 400, 699])).tolist() == [1, 400, 699]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
@@ -147,7 +162,7 @@ def test_a_diverged_model_is_an_error_and_no_perfect_rank(bad: float, where: str
     vectors = {"users": torch.ones(5, 4), "items": torch.ones(9, 4)}
     vectors[where][3, 2] = bad
     with pytest.raises(UserError, match="the model diverged"):
-        rank_in_catalogue(vectors["users"], vectors["items"], torch.tensor([1, 2, 3, 4, 5]))
+        rank_in_catalogue(vectors["users"], Catalogue(vectors["items"]), torch.tensor([1, 2, 3, 4, 5]))
 
 
 def test_hits_hold_one_target_a_row() -> None:
