@@ -49,10 +49,11 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as text; `of attainable` is the roofline's achieved fraction."""
+    """The rows as text; `of float32`, `of bfloat16`: the fraction of the roofline's rate with that arithmetic."""
     body = []
     for row in rows:
-        fraction = row.details.get("roofline", {}).get("achieved")
+        roofline = row.details.get("roofline", {})
+        fractions = [roofline.get(key) for key in ("achieved", "achieved_bfloat16")]
         body.append(
             [
                 row.name,
@@ -60,12 +61,12 @@ def table(rows: Sequence[Row]) -> str:
                 _figure(row.ours),
                 _figure(row.reference),
                 "" if row.ratio is None else f"{row.ratio:.3g}x",
-                "" if fraction is None else f"{fraction:.0%}",
+                *("" if fraction is None else f"{fraction:.0%}" for fraction in fractions),
                 row.details.get("note", ""),
             ]
         )
-    headers = ["benchmark", "unit", "ours", "reference", "ratio", "of attainable", "note"]
-    return tabulate(body, headers, disable_numparse=True, colalign=("left", "left", *["right"] * 4, "left"))
+    headers = ["benchmark", "unit", "ours", "reference", "ratio", "of float32", "of bfloat16", "note"]
+    return tabulate(body, headers, disable_numparse=True, colalign=("left", "left", *["right"] * 5, "left"))
 
 
 def write_json(rows: Sequence[Row], path: Path) -> None:

@@ -45,7 +45,7 @@ def test_the_first_row_of_a_comparison_has_the_name_that_was_asked_for(data_path
     main(["pretrain vs literal", "--quick", "--data-path", str(data_path), "--json", str(tmp_path / "rows.json")])
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["name"] for row in rows] == ["pretrain vs literal", "pretrain vs literal, peak memory"]
-    assert 0 < rows[0]["roofline"]["achieved"] < 1
+    assert 0 < rows[0]["roofline"]["achieved_bfloat16"] < 1
 
 
 def test_first_words_select_all_that_begin_with_them() -> None:
