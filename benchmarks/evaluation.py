@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks import roofline
 from benchmarks.context import Context
+from benchmarks.fresh_process import Resident
 from benchmarks.generate import OFFICE, PANTRY, DatasetSize
 from benchmarks.measure import alternate
 from benchmarks.rows import Row
@@ -31,25 +33,35 @@ class EvaluationBenchmark:
 
     def __call__(self, context: Context) -> list[Row]:
         dataset = context.dataset(self.size)
-        system = ours("finetune", context.data_path, dataset)
-        if self.reference == "stock":
-            other = stock_sasrec(context.data_path, dataset)
-        else:
-            other = literal("finetune", context.data_path, dataset, n_valid_users=_LITERAL_USERS)
-        rates = alternate(lambda run: _evaluate(system), lambda run: _evaluate(other), context.times(_REPEATS))
-        length = system.parts[1].inter_feat[system.config["ITEM_LIST_LENGTH_FIELD"]]
-        cost = roofline.evaluation(system.config, system.parts[0], length, system.n_weights).per(system.n_users)
+        where = context.data_path, dataset
+        with Resident(ours, "finetune", *where) as own, Resident(_reference, self.reference, *where) as other:
+            rates = alternate(lambda run: own(_evaluate), lambda run: other(_evaluate), context.times(_REPEATS))
+            users = [own(System.count_users), other(System.count_users)]
+            cost = own(_cost)
         details = {
             "spread": [rate.spread for rate in rates],
-            "users": [system.n_users, other.n_users],
+            "users": users,
             "roofline": roofline.report(cost, rates[0].median),
         }
         return [Row(self.name, "users/s", rates[0].median, rates[1].median, details)]
 
 
+def _reference(name: str, data_path: Path, dataset: str) -> System:
+    if name == "stock":
+        return stock_sasrec(data_path, dataset)
+    return literal("finetune", data_path, dataset, n_valid_users=_LITERAL_USERS)
+
+
 def _evaluate(system: System) -> int:
     system.evaluate()
-    return system.n_users
+    return system.count_users()
+
+
+def _cost(system: System) -> roofline.Cost:
+    """What ranking must spend, a user."""
+    length = system.parts[1].inter_feat[system.config["ITEM_LIST_LENGTH_FIELD"]]
+    cost = roofline.evaluation(system.config, system.parts[0], length, system.n_weights)
+    return cost.per(system.count_users())
 
 
 BENCHMARKS = (

@@ -1,4 +1,4 @@
-"""Run a function in a process of its own, and measure how much memory it needs."""
+"""Run functions in processes of their own, and measure how much memory they need."""
 
 from __future__ import annotations
 
@@ -80,6 +80,62 @@ def in_fresh_process(function: Callable[..., Any], *args: Any, time_limit: float
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
+
+
+class Resident:
+    """An object that lives in a process of its own, so that settings of that process are its alone.
+
+    Args:
+        build: makes the object there; importable by name.
+        args: of ``build``.
+    """
+
+    def __init__(self, build: Callable[..., Any], *args: Any) -> None:
+        self._connection, there = _FRESH.Pipe()
+        self._process = _FRESH.Process(target=_serve, args=(there, build, args), daemon=True)
+        self._process.start()
+        there.close()
+        self._receive()
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+        """``function(object, *args)``, evaluated there; ``function`` is importable by name.
+
+        Raises:
+            RuntimeError: the process has ended. An exception of ``function`` is raised as it is.
+        """
+        self._connection.send((function, args))
+        return self._receive()
+
+    def __enter__(self) -> Resident:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+
+    def _receive(self) -> Any:
+        try:
+            answer = self._connection.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(f"the process ended with exit code {self._process.exitcode}") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _serve(connection: Connection, build: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        subject = build(*args)
+        connection.send(None)
+        while True:
+            function, arguments = connection.recv()
+            connection.send(function(subject, *arguments))
+    except EOFError:
+        return  # nobody asks any more
+    except Exception as error:
+        connection.send(error)
 
 
 def _report(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...], memory_limit: int) -> None:

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.trainer import Trainer
@@ -44,13 +45,11 @@ class System:
     train_loader: Any
     valid_loader: Any
 
-    @property
-    def pairs_per_epoch(self) -> int:
+    def count_pairs(self) -> int:
         """(sequence, next item) pairs of the training part."""
         return len(self.parts[0])
 
-    @property
-    def n_users(self) -> int:
+    def count_users(self) -> int:
         """Users of the validation part."""
         return len(self.parts[1])
 
@@ -133,6 +132,7 @@ def literal(
     """
     config = _config(MODELS[stage], data_path, dataset, {_BATCH_SIZE[stage]: batch_size, **settings})
     data = preparation.load(config)
+    torch.autograd.set_detect_anomaly(False)  # which importing RecBole's sequential models switches on
     train, valid, test = data.parts
     parts = (train, valid.copy(valid.inter_feat[: n_valid_users or len(valid)]), test)
     return _recbole_system(config, data.dataset, parts, _LITERAL[stage])

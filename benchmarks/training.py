@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import roofline
 from benchmarks.context import Context
-from benchmarks.fresh_process import in_fresh_process, peak_memory
+from benchmarks.fresh_process import Resident, in_fresh_process, peak_memory
 from benchmarks.generate import OFFICE, PANTRY, DatasetSize
 from benchmarks.measure import Rate, alternate, progress
 from benchmarks.rows import Row
@@ -45,19 +45,23 @@ class TrainingBenchmark:
 
     def _speed(self, context: Context, dataset: str) -> Row:
         where = context.data_path, dataset, context.batch_size
-        systems = [build(name, self.stage, *where) for name in ("ours", self.reference)]
         steps = [context.steps(n) for n in self.steps]
-        rates = alternate(
-            lambda run: systems[0].train(steps[0] if run else 1, run),
-            lambda run: systems[1].train(steps[1] if run else 1, run),
-            context.times(_REPEATS),
-        )
-        pairs = [system.pairs_per_epoch for system in systems]
+        with (
+            Resident(build, "ours", self.stage, *where) as own,
+            Resident(build, self.reference, self.stage, *where) as other,
+        ):
+            rates = alternate(
+                lambda run: own(System.train, steps[0] if run else 1, run),
+                lambda run: other(System.train, steps[1] if run else 1, run),
+                context.times(_REPEATS),
+            )
+            pairs = [own(System.count_pairs), other(System.count_pairs)]
+            cost = own(training_cost, self.stage, steps[0])
         details: dict[str, Any] = {
             "spread": [self._spread(rate, n) for rate, n in zip(rates, pairs, strict=True)],
             "steps": steps,
             "pairs_per_epoch": pairs,
-            "roofline": roofline.report(training_cost(systems[0], self.stage, steps[0]), rates[0].median),
+            "roofline": roofline.report(cost, rates[0].median),
         }
         if self.unit == "s":
             details["note"] = f"an epoch of {pairs[0]:,} pairs, extrapolated from {steps[0]} and {steps[1]} steps"

@@ -41,6 +41,9 @@ class SequenceInteraction(Interaction):
         target: flat position of every row's next item; int64 ``[N]``.
     """
 
+    _target: Tensor
+    _sort_by: tuple[str, ...]
+
     def __init__(
         self,
         flat: Interaction,
@@ -54,7 +57,18 @@ class SequenceInteraction(Interaction):
     ) -> None:
         self.flat, self.row_fields, self.list_fields = flat, list(row_fields), dict(list_fields)
         self.length_field, self.width = length_field, width
-        self.user, self.first, self.target = user, first, target
+        self.user, self.first = user, first
+        self._target, self._sort_by = target, ()
+
+    @property
+    def target(self) -> Tensor:
+        """Flat position of every row's next item; int64 ``[N]``."""
+        for field in self._sort_by:
+            key = _gather(self.flat[field], self._target)
+            key = key if key.dim() == 1 else key[:, 0]  # a numerical feature is (value, weight)
+            self._target = _gather(self._target, torch.from_numpy(sequences.stable_argsort(key.numpy())))
+        self._sort_by = ()
+        return self._target
 
     @property
     def start(self) -> Tensor:
@@ -64,7 +78,7 @@ class SequenceInteraction(Interaction):
 
     @property
     def length(self) -> int:
-        return len(self.target)
+        return len(self._target)
 
     @property
     def interaction(self) -> dict[str, Tensor]:
@@ -107,11 +121,28 @@ class SequenceInteraction(Interaction):
     def of(self, target: Tensor) -> SequenceInteraction:
         """Rows of other targets of the same interactions."""
         rows = copy.copy(self)
-        rows.row_fields, rows.list_fields, rows.target = list(self.row_fields), dict(self.list_fields), target
+        rows.row_fields, rows.list_fields = list(self.row_fields), dict(self.list_fields)
+        rows._target, rows._sort_by = target, ()
         return rows
 
+    def first_pairs(self) -> Tensor:
+        """Targets of the rows that are their user's first pair, int64 ``[users]``; sorts these alone."""
+        target = self._target.numpy()
+        rows = self.of(torch.from_numpy(target[self.first.numpy()[self.user.numpy()[target]] == target - 1]))
+        rows._sort_by = self._sort_by
+        return rows.target
+
+    def sort(self, by: Any, ascending: Any = True) -> None:
+        """Sort rows stably by columns of the next item; done when the order of all rows is asked for."""
+        if ascending is not True:
+            raise ValueError("sequences are sorted in ascending order only")
+        for field in reversed([by] if isinstance(by, str) else list(by)):
+            if field not in self.row_fields:
+                raise ValueError(f"sequences are sorted by {', '.join(self.row_fields)}, not by {field}")
+            self._sort_by += (field,)
+
     def _reindex(self, index: Tensor) -> None:
-        self.target = _gather(self.target, index)
+        self._target = _gather(self.target, index)
 
     def _column(self, name: str) -> Tensor:
         if name in self.row_fields:
@@ -193,7 +224,7 @@ class VectorisedSequentialDataset(SequentialDataset):
         if group_by is None:
             raise ValueError("leave one out strategy require a group field")
         rows = self.inter_feat
-        pairs = rows.user.numpy(), rows.first.numpy(), rows.target.numpy()
+        pairs = rows.user.numpy(), rows.first_pairs().numpy()
         empty = np.empty(0, dtype=np.int64)
         if leave_one_mode == "valid_and_test":
             parts = sequences.leave_one_out(*pairs, 2)
@@ -206,17 +237,6 @@ class VectorisedSequentialDataset(SequentialDataset):
             raise NotImplementedError(f"The leave_one_mode [{leave_one_mode}] has not been implemented.")
         self._drop_unused_col()
         return [self.copy(rows.of(torch.from_numpy(part))) for part in parts]
-
-    def sort(self, by: Any, ascending: Any = True) -> None:
-        """Sort rows by columns of the next item, stably."""
-        if not isinstance(self.inter_feat, SequenceInteraction):
-            super().sort(by, ascending)
-            return
-        fields = [by] if isinstance(by, str) else list(by)
-        if ascending is not True:
-            raise ValueError("sequences are sorted in ascending order only")
-        for field in reversed(fields):
-            self.inter_feat._reindex(torch.from_numpy(sequences.stable_argsort(self.inter_feat[field].numpy())))
 
 
 class MultimodalSequentialDataset(VectorisedSequentialDataset):

@@ -125,11 +125,11 @@ def _words(text: NDArray[np.uint8], start: Int, length: Int, fill: bytes = b"\0"
 
 def _number(words: Words) -> tuple[NDArray[np.int32], Words]:
     """Number equal cells in order of their first appearance: int32 ``[rows]``, and the words of the distinct ones."""
-    key = words[0].copy()
-    for word in words[1:]:
-        key *= np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that no bit is lost
-        key ^= key >> np.uint64(32)
+    key = np.zeros_like(words[0])
+    for word in words:
         key += word
+        key *= np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that no bit is lost
+        key ^= key >> np.uint64(32)  # pandas' hash looks at the low bits
     codes = pd.factorize(key)[0].astype(np.int32)
     a_row = np.empty(codes.max() + 1, dtype=np.int64)
     a_row[codes] = np.arange(len(codes))
@@ -192,8 +192,8 @@ class _TokenColumn:
             raise NotPlainError from error
         categories = pd.Index(np.array(tokens, dtype=object))
         column = pd.Categorical.from_codes(codes, categories=categories, validate=False)
-        missing = categories[categories.isin(STR_NA_VALUES)]
-        return column.remove_categories(missing) if len(missing) else column
+        missing = STR_NA_VALUES.intersection(tokens)
+        return column.remove_categories(missing) if missing else column
 
 
 def _whole_numbers(text: NDArray[np.uint8], start: Int, length: Int) -> NDArray[np.float64] | None:

@@ -79,22 +79,20 @@ def first_inputs(user: Int, first: Int, target: Int, max_length: int) -> Int:
     return np.maximum(start, target - max_length, out=start)
 
 
-def leave_one_out(user: Int, first: Int, target: Int, n_held_out: int) -> list[Int]:
+def leave_one_out(user: Int, begin: Int, n_held_out: int) -> list[Int]:
     """RecBole's leave-one-out: the last pairs of every user are held out, the others train.
 
-    Users come in the order of their first pair. A user keeps at least one training pair: with fewer pairs than parts,
-    the last part (test) is served first.
+    Users come in the order of their first pair, a user's pairs in that of the flat array. A user keeps at least one
+    training pair: with fewer pairs than parts, the last part (test) is served first.
 
     Args:
-        user: owner of every interaction, int64 ``[T]``.
-        first: flat position of every user's first interaction, int64 ``[max(user) + 1]``.
-        target: all pairs in order of time, each user's as in the flat array; int64 ``[N]``.
+        user: owner of every interaction, int64 ``[T]``, each user's interactions adjacent.
+        begin: targets of all users' first pairs, in order of time; int64 ``[users with a pair]``.
         n_held_out: 2 for validation and test, 1 for one of them.
 
     Returns:
-        The targets of ``n_held_out + 1`` parts: train, then the held-out parts; user by user, each user's in order.
+        The targets of ``n_held_out + 1`` parts: train, then the held-out parts.
     """
-    begin = target[first[user[target]] == target - 1]  # of every user's pairs, which lie side by side
     n_pairs = np.bincount(user)[user[begin]] - 1
     end, held_out = begin + n_pairs, np.minimum(n_held_out, n_pairs - 1)
     train = ranges(begin, n_pairs - held_out)

@@ -213,6 +213,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "threshold": {"load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]}, "threshold": {"rating": 2}},
     "normalize_field": {"normalize_field": ["timestamp"]},
+    "numerical_features": {"numerical_features": ["timestamp"]},
 }
 
 
