@@ -32,15 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    from dataset_prep.demo import make_demo
+    from dataset_prep.demo.dataset import make_demo
 
     make_demo(arguments.out, arguments.seed, overwrite=arguments.overwrite)
 
 
 def _encode(arguments: argparse.Namespace) -> None:
-    from dataset_prep.encode import encode_dataset
+    from dataset_prep.features.encode import encode_dataset
+    from dataset_prep.features.sentence_encoder import load_sentence_encoder
     from dataset_prep.quiet import quiet_transformers
-    from dataset_prep.sentence_encoder import load_sentence_encoder
 
     if arguments.text is None and arguments.keywords is None:
         raise UserError("there is nothing to encode: give --text, --keywords, or both")
@@ -57,9 +57,9 @@ def _encode(arguments: argparse.Namespace) -> None:
 
 
 def _keywords(arguments: argparse.Namespace) -> None:
-    from dataset_prep.keywords import extract_keywords
     from dataset_prep.quiet import quiet_transformers
-    from dataset_prep.tagger import PictureTagger, read_words
+    from dataset_prep.words.keywords import extract_keywords
+    from dataset_prep.words.tagger import PictureTagger, read_words
 
     words = read_words(arguments.words)
     with quiet_transformers():

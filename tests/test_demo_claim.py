@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import recbole_msm4sr
-from dataset_prep.demo import make_demo
+from dataset_prep.demo.dataset import make_demo
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dataset_prep import encode
 from dataset_prep.__main__ import main
-from dataset_prep.demo_encoders import build_sentence_encoder
-from dataset_prep.encode import encode_dataset, encode_items, picture_sentences
+from dataset_prep.demo.encoders import build_sentence_encoder
+from dataset_prep.features import encode
+from dataset_prep.features.encode import encode_dataset, encode_items, picture_sentences
+from dataset_prep.features.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from dataset_prep.records import write_records
-from dataset_prep.sentence_encoder import SentenceEncoder, load_sentence_encoder
-from dataset_prep.sentences import read_sentences
+from dataset_prep.text.sentences import read_sentences
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.errors import UserError
 

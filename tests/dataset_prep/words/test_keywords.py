@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from dataset_prep.__main__ import main
-from dataset_prep.demo_catalogue import dictionary, make_items
-from dataset_prep.demo_encoders import build_clip
-from dataset_prep.keywords import extract_keywords
-from dataset_prep.pictures import find_pictures
+from dataset_prep.demo.catalogue import dictionary, make_items
+from dataset_prep.demo.encoders import build_clip
+from dataset_prep.pictures.folder import find_pictures
 from dataset_prep.records import read_image_keywords
-from dataset_prep.tagger import PictureTagger, read_words
+from dataset_prep.words.keywords import extract_keywords
+from dataset_prep.words.tagger import PictureTagger, read_words
 from recbole_msm4sr.errors import UserError
 
 

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_prep.demo_catalogue import Item, describe, dictionary, make_items
-from dataset_prep.demo_encoders import build_clip, build_sentence_encoder
-from dataset_prep.demo_interactions import Interaction, make_interactions
-from dataset_prep.demo_pictures import draw
-from dataset_prep.encode import encode_dataset
-from dataset_prep.keywords import extract_keywords
+from dataset_prep.demo.catalogue import Item, describe, dictionary, make_items
+from dataset_prep.demo.encoders import build_clip, build_sentence_encoder
+from dataset_prep.demo.interactions import Interaction, make_interactions
+from dataset_prep.demo.pictures import draw
+from dataset_prep.features.encode import encode_dataset
+from dataset_prep.features.sentence_encoder import load_sentence_encoder
 from dataset_prep.quiet import quiet_transformers
 from dataset_prep.records import write_records
-from dataset_prep.sentence_encoder import load_sentence_encoder
-from dataset_prep.tagger import PictureTagger
+from dataset_prep.words.keywords import extract_keywords
+from dataset_prep.words.tagger import PictureTagger
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.files import atomic_folder
 

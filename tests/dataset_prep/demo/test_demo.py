@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_prep import demo
 from dataset_prep.__main__ import main
-from dataset_prep.demo import DemoSizes, make_demo
-from dataset_prep.demo_catalogue import dictionary, make_items
-from dataset_prep.demo_encoders import build_clip
-from dataset_prep.demo_interactions import make_interactions
-from dataset_prep.demo_pictures import draw
+from dataset_prep.demo import dataset as demo
+from dataset_prep.demo.catalogue import dictionary, make_items
+from dataset_prep.demo.dataset import DemoSizes, make_demo
+from dataset_prep.demo.encoders import build_clip
+from dataset_prep.demo.interactions import make_interactions
+from dataset_prep.demo.pictures import draw
+from dataset_prep.features.sentence_encoder import load_sentence_encoder
 from dataset_prep.records import read_image_keywords
-from dataset_prep.sentence_encoder import load_sentence_encoder
-from dataset_prep.sentences import read_sentences
-from dataset_prep.tagger import PictureTagger
+from dataset_prep.text.sentences import read_sentences
+from dataset_prep.words.tagger import PictureTagger
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.errors import UserError
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from dataset_prep.demo_catalogue import Item
-from dataset_prep.demo_pictures import SIZE, draw
+from dataset_prep.demo.catalogue import Item
+from dataset_prep.demo.pictures import SIZE, draw
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -7,7 +7,7 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from dataset_prep.demo_catalogue import Item
+from dataset_prep.demo.catalogue import Item
 
 SIZE = 48  # pixels, both ways
 

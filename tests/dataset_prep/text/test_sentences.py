@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dataset_prep.records import read_image_keywords, read_records, write_records
-from dataset_prep.sentences import read_sentences, record_sentences
+from dataset_prep.text.sentences import read_sentences, record_sentences
 from recbole_msm4sr.errors import UserError
 
 

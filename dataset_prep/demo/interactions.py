@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_prep.demo_catalogue import COLOURS, KINDS, MATERIALS, PATTERNS, SHAPES, THEMES, Item
+from dataset_prep.demo.catalogue import COLOURS, KINDS, MATERIALS, PATTERNS, SHAPES, THEMES, Item
 
 # Logits of the choice of the next item. POPULARITY is the range, in nats, over the items' (shuffled) ranks. With the
 # new items, which come late, it makes more than a third of the items rarer than 10 interactions.

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dataset_prep.features.sentence_encoder import SentenceEncoder
 from dataset_prep.records import read_image_keywords
-from dataset_prep.sentence_encoder import SentenceEncoder
-from dataset_prep.sentences import MAX_SENTENCES, read_sentences
+from dataset_prep.text.sentences import MAX_SENTENCES, read_sentences
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.errors import UserError
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from dataset_prep.pictures import find_pictures
+from dataset_prep.pictures.folder import find_pictures
 from dataset_prep.records import write_records
-from dataset_prep.tagger import TOP_N, PictureTagger
+from dataset_prep.words.tagger import TOP_N, PictureTagger
 from recbole_msm4sr.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def extract_keywords(
     top_n: int = TOP_N,
     batch_size: int = 64,
 ) -> KeywordReport:
-    """Write ``image_keywords.jsonl`` for a folder of pictures (see :func:`~dataset_prep.pictures.find_pictures`).
+    """Write ``image_keywords.jsonl`` for a folder of pictures (see ``pictures.folder.find_pictures``).
 
     A picture that cannot be decoded is skipped and reported: among the many thousand of a catalogue some always are
     damaged. An item all of whose pictures fail gets ``[]``.
