@@ -1,0 +1,51 @@
+"""Read huge text files line by line, compressed or not, in constant memory and with a progress bar."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from dataset_prep.progress import progress_bar
+from recbole_msm4sr.errors import UserError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_REPORT_EVERY = 4096  # lines between two looks at how far the file has been read
+# A line is held in memory whole. The longest records of the releases are below 1 MiB.
+MAX_LINE = 64 * 2**20
+
+
+def read_lines(path: str | os.PathLike[str], description: str = "") -> Iterator[tuple[int, bytes]]:
+    """Yield ``(number, line)`` from 1 on, the line break included; gzip is recognised by its first bytes.
+
+    Progress is shown in bytes of the file as it lies on disk.
+
+    Raises:
+        UserError: the file is missing, a damaged or cut gzip file, or has a line of more than 64 MiB.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise UserError(f"{source} is not a file: give the path of a file, plain or gzip")
+    with open(source, "rb") as raw:
+        compressed = raw.read(2) == _GZIP_MAGIC
+        raw.seek(0)
+        text: IO[bytes] = gzip.open(raw, "rb") if compressed else raw  # type: ignore[assignment]
+        size = source.stat().st_size
+        with progress_bar(size, "B", description or source.name, unit_scale=True, unit_divisor=1024) as bar:
+            number = 0
+            try:
+                while line := text.readline(MAX_LINE + 1):
+                    number += 1
+                    if len(line) > MAX_LINE:
+                        raise UserError(f"{source}:{number}: the line is longer than 64 MiB: is this a file of lines?")
+                    yield number, line
+                    if number % _REPORT_EVERY == 0:
+                        bar.update(raw.tell() - bar.n)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise UserError(
+                    f"{source} is damaged or cut off after line {number:,} ({error}): fetch the file again"
+                ) from error
+            bar.update(size - bar.n)
