@@ -67,7 +67,7 @@ class Layout:
 
     @property
     def pictures(self) -> Path:
-        """``pictures.jsonl``: ``{"item_id": str, "pictures": [str, ...]}`` a line, paths below :attr:`picture_files`."""
+        """``pictures.jsonl``: ``{"item_id": str, "pictures": [str, ...]}`` a line, paths in :attr:`picture_files`."""
         return self.prep / "pictures.jsonl"
 
     @property

@@ -6,8 +6,8 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 from dataset_prep.progress import progress_bar
 from recbole_msm4sr.errors import UserError
@@ -29,11 +29,11 @@ def read_lines(path: str | os.PathLike[str], description: str = "") -> Iterator[
     source = Path(path)
     if not source.is_file():
         raise UserError(f"{source} is not a file: give the path of a file, plain or gzip")
+    size = source.stat().st_size
     with open(source, "rb") as raw:
-        compressed = raw.read(2) == _GZIP_MAGIC
+        compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         raw.seek(0)
-        text: IO[bytes] = gzip.open(raw, "rb") if compressed else raw  # type: ignore[assignment]
-        size = source.stat().st_size
+        text: BufferedIOBase = gzip.GzipFile(fileobj=raw) if compressed else raw
         with progress_bar(size, "B", description or source.name, unit_scale=True, unit_divisor=1024) as bar:
             number = 0
             try:

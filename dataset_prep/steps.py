@@ -46,7 +46,8 @@ def run_step(
         work: returns the figures for the summary.
 
     Returns:
-        The summary: ``step``, ``settings``, ``inputs``, ``outputs``, ``figures``, ``seconds``, ``finished``, ``versions``.
+        The summary: ``step``, ``settings``, ``inputs``, ``outputs``, ``figures``, ``seconds``, ``finished`` (UTC),
+        ``versions``.
 
     Raises:
         UserError: an input is missing, or whatever ``work`` raises.
