@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_prep.layout import Layout
+from dataset_prep.ranks import once
 from recbole_msm4sr import __version__
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.files import atomic_file, sha256_of_file
@@ -36,14 +37,18 @@ def run_step(
     inputs: Sequence[Path],
     outputs: Sequence[Path],
     work: Callable[[], Mapping[str, Any]],
+    parallel: bool = False,
 ) -> dict[str, Any]:
     """Run ``work`` unless an earlier run with the same settings and inputs left all outputs in place.
+
+    Under torchrun every process calls this, and the first one decides, and writes the summary.
 
     Args:
         settings: all that the outputs depend on, apart from the inputs' contents; must fit into JSON.
         inputs: files and folders that ``work`` reads.
         outputs: files and folders that ``work`` makes.
         work: returns the figures for the summary.
+        parallel: whether all processes of torchrun run ``work``; otherwise the first does, and the others wait.
 
     Returns:
         The summary: ``step``, ``settings``, ``inputs``, ``outputs``, ``figures``, ``seconds``, ``finished`` (UTC),
@@ -52,34 +57,48 @@ def run_step(
     Raises:
         UserError: an input is missing, or whatever ``work`` raises.
     """
-    earlier = read_summary(layout, name)
     settings = json.loads(json.dumps(settings))  # as it is read back: tuples are lists
-    known = earlier["inputs"] if earlier else {}
-    found = {_label(layout, path): _identify(path, known.get(_label(layout, path))) for path in inputs}
-    if earlier and earlier["settings"] == settings and _same(earlier["inputs"], found):
-        if earlier["outputs"] == _describe(layout, outputs):
-            logger.info("%s: done already on %s", name, earlier["finished"])
-            return earlier
-        logger.info("%s: what it made has changed or is gone; it runs again", name)
-    elif earlier:
-        logger.info("%s: its settings or inputs have changed since %s; it runs again", name, earlier["finished"])
+
+    def finished_before() -> dict[str, Any] | None:
+        earlier = read_summary(layout, name)
+        if earlier is None:
+            return None
+        if earlier["settings"] != settings or _digests(earlier["inputs"]) != _digests(identify(earlier["inputs"])):
+            logger.info("%s: its settings or inputs have changed since %s; it runs again", name, earlier["finished"])
+            return None
+        if earlier["outputs"] != _describe(layout, outputs):
+            logger.info("%s: what it made has changed or is gone; it runs again", name)
+            return None
+        logger.info("%s: done already on %s", name, earlier["finished"])
+        return earlier
+
+    def identify(known: Mapping[str, Any]) -> dict[str, Any]:
+        return {_label(layout, path): _identify(path, known.get(_label(layout, path))) for path in inputs}
+
+    def finish() -> dict[str, Any]:
+        summary = {
+            "format_version": FORMAT_VERSION,
+            "step": name,
+            "settings": settings,
+            "inputs": read,
+            "outputs": _describe(layout, outputs),
+            "figures": dict(figures),
+            "seconds": round(time.monotonic() - start, 3),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": _versions(),
+        }
+        with atomic_file(layout.summary(name)) as temporary:
+            temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        logger.info("%s: finished in %.1f s", name, summary["seconds"])
+        return summary
+
+    earlier = once(finished_before)
+    if earlier is not None:
+        return earlier
+    read = once(lambda: identify({}))
     start = time.monotonic()
-    figures = work()
-    summary = {
-        "format_version": FORMAT_VERSION,
-        "step": name,
-        "settings": settings,
-        "inputs": found,
-        "outputs": _describe(layout, outputs),
-        "figures": dict(figures),
-        "seconds": round(time.monotonic() - start, 3),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
-    }
-    with atomic_file(layout.summary(name)) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    logger.info("%s: finished in %.1f s", name, summary["seconds"])
-    return summary
+    figures = work() if parallel else once(work)
+    return once(finish)
 
 
 def read_summary(layout: Layout, name: str) -> dict[str, Any] | None:
@@ -119,11 +138,9 @@ def _identify(path: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256_of_file(path)}
 
 
-def _same(earlier: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-    """Whether the inputs are the same ones with the same contents, whatever their times say."""
-    return {label: entry["sha256"] for label, entry in earlier.items()} == {
-        label: entry["sha256"] for label, entry in found.items()
-    }
+def _digests(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """What has to be the same for inputs to be the same, whatever their times say."""
+    return {label: entry["sha256"] for label, entry in inputs.items()}
 
 
 def _describe(layout: Layout, outputs: Sequence[Path]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from recbole_msm4sr.model import parallel
 from recbole_msm4sr.training.run_folder import RunFolder, environment
 from recbole_msm4sr.training.stage import Stage, StageResult
 
+RANKS = "test_ranks.npz"
+
 
 def run(
     model: str,
@@ -85,7 +87,7 @@ def _run(
         results.append(stage.run())
     if stage is None:
         raise RuntimeError("a recipe has at least one stage")
-    test_result = stage.test()
+    test_result, ranks = stage.test()
 
     metrics = {
         "model": config["model"],
@@ -100,6 +102,8 @@ def _run(
         "stages": [vars(result) for result in results],
         "seconds": perf_counter() - began,
     }
+    if ranks is not None and processes.is_main():
+        ranks.save(folder.path / RANKS)
     folder.write_json("metrics.json", metrics)
     folder.keep_checkpoint(stage.model_file)
     log.info(f"done in {metrics['seconds']:.0f} s; metrics, settings and checkpoint: {folder.path}")

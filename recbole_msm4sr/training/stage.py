@@ -16,6 +16,7 @@ import recbole_msm4sr
 from recbole_msm4sr import processes
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.evaluation.user_ranks import UserRanks, user_ranks
 from recbole_msm4sr.files import sha256_of_file
 from recbole_msm4sr.model import parallel
 from recbole_msm4sr.training import checkpoint
@@ -158,8 +159,8 @@ class Stage:
         write_json(self._result_file, {key: value for key, value in asdict(outcome).items() if key != "reused"})
         self._resume_file.unlink(missing_ok=True)
 
-    def test(self) -> dict[str, float]:
-        """Metrics of the stage's checkpoint on the test part."""
+    def test(self) -> tuple[dict[str, float], UserRanks | None]:
+        """Metrics of the stage's checkpoint on the test part, and every user's rank if metrics come from ranks."""
         if self.trainer is None:
             self._build()
         _, _, test_data = self._require_loaders()
@@ -169,7 +170,8 @@ class Stage:
             model_file=str(self.model_file),
             show_progress=self.config["show_progress"],
         )
-        return {key: float(value) for key, value in result.items()}
+        ranks = user_ranks(self.trainer.evaluator, test_data, self.data.dataset, self.data.parts[1])
+        return {key: float(value) for key, value in result.items()}, ranks
 
     def _build(self) -> None:
         """Data loaders, model and trainer, from the stage's own seed."""

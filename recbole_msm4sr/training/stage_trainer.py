@@ -19,6 +19,7 @@ from recbole.utils import early_stopping
 from recbole_msm4sr import processes
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation import ranking
+from recbole_msm4sr.evaluation.user_ranks import RecordingEvaluator
 from recbole_msm4sr.training import checkpoint
 
 
@@ -30,6 +31,7 @@ class SafeCheckpoints(Trainer):
         # RecBole's SINE, which is imported with every sequential model, turns this aid for debugging on for the whole
         # process; it makes training steps up to 1.8 times slower.
         torch.autograd.set_detect_anomaly(False)
+        self.evaluator = RecordingEvaluator(config)
 
     @processes.main_only
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:

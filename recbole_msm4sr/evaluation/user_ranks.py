@@ -1,0 +1,138 @@
+"""Where each user's target was ranked: what significance tests and metrics of groups are made of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.evaluator import Evaluator
+
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.files import atomic_file
+
+
+@dataclass(frozen=True)
+class UserRanks:
+    """Test results by user, one row for each that has a target.
+
+    Attributes:
+        user: tokens, str ``[N]``.
+        item: tokens of the targets, str ``[N]``.
+        rank: of the target among all items, int32 ``[N]``, from 1; ``n_best + 1`` stands for any rank below ``n_best``.
+        history_length: interactions of the user before the target, int32 ``[N]``.
+        target_count: training interactions of the target, int32 ``[N]``; below 10, table V calls an item cold.
+        n_best: the largest rank that is told apart.
+    """
+
+    user: NDArray[np.str_]
+    item: NDArray[np.str_]
+    rank: NDArray[np.int32]
+    history_length: NDArray[np.int32]
+    target_count: NDArray[np.int32]
+    n_best: int
+
+    def metric(self, name: str) -> NDArray[np.float64]:
+        """A metric of every user, float64 ``[N]``; its mean is RecBole's figure.
+
+        Args:
+            name: ``recall@10``, ``ndcg@5``, ...; with one target a user these are 1 and ``1 / log2(rank + 1)`` for a
+                target among the best k, else 0.
+
+        Raises:
+            UserError: another metric, or a k above ``n_best``.
+        """
+        kind, _, k = name.lower().partition("@")
+        if kind not in ("recall", "ndcg") or not k.isdigit():
+            raise UserError(f"there is no metric {name!r} of single users: take recall@K or ndcg@K")
+        if int(k) > self.n_best:
+            raise UserError(f"{name} needs ranks up to {k}, but they were kept up to {self.n_best}: set topk")
+        is_hit = self.rank <= int(k)
+        return is_hit * (1.0 if kind == "recall" else 1.0 / np.log2(self.rank + 1.0))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a compressed ``.npz`` of plain arrays, atomically."""
+        with atomic_file(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **vars(self))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> UserRanks:
+        """Read what :meth:`save` wrote; nothing is unpickled.
+
+        Raises:
+            UserError: the file is missing or is no such file.
+        """
+        try:
+            with np.load(Path(path), allow_pickle=False) as arrays:
+                columns = {name: arrays[name] for name in cls.__dataclass_fields__}
+                return cls(**{**columns, "n_best": int(columns["n_best"])})
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{path} holds no ranks of users ({error}): run the model again") from error
+
+
+class RecordingEvaluator(Evaluator):
+    """RecBole's evaluator, which keeps what it was last given."""
+
+    last: DataStruct | None = None
+
+    def evaluate(self, dataobject: DataStruct) -> Any:
+        self.last = dataobject
+        return super().evaluate(dataobject)
+
+
+def user_ranks(evaluator: RecordingEvaluator, eval_data: Any, dataset: Any, valid: Any) -> UserRanks | None:
+    """The ranks behind the evaluation that ``evaluator`` saw last.
+
+    Args:
+        evaluator: has evaluated ``eval_data`` since.
+        eval_data: the full-ranking loader of the test part.
+        dataset: the whole data set.
+        valid: the validation part, which is not training.
+
+    Returns:
+        ``None`` if there are no ranks to tell: negatives were sampled, a user has several targets, or the metrics do
+        not look at the best k items.
+    """
+    struct = evaluator.last
+    users, items = _targets(eval_data)
+    if struct is None or "rec.topk" not in struct or users is None or items is None:
+        return None
+    topk = np.asarray(struct.get("rec.topk"))  # [N, n_best + 1]
+    if len(topk) != len(users) or (topk[:, -1] != 1).any():
+        return None
+    n_best = topk.shape[1] - 1
+    is_hit = topk[:, :-1] > 0
+    rank = np.where(is_hit.any(axis=1), is_hit.argmax(axis=1), n_best) + 1
+    feat = dataset.inter_feat
+    flat = getattr(feat, "flat", feat)
+    n_of_user = np.bincount(flat[dataset.uid_field].numpy(), minlength=dataset.user_num)
+    n_of_item = np.bincount(flat[dataset.iid_field].numpy(), minlength=dataset.item_num)
+    n_of_item -= np.bincount(items, minlength=dataset.item_num)
+    n_of_item -= np.bincount(valid.inter_feat[dataset.iid_field].numpy(), minlength=dataset.item_num)
+    return UserRanks(
+        user=dataset.field2id_token[dataset.uid_field][users].astype(np.str_),
+        item=dataset.field2id_token[dataset.iid_field][items].astype(np.str_),
+        rank=rank.astype(np.int32),
+        history_length=(n_of_user[users] - 1).astype(np.int32),
+        target_count=n_of_item[items].astype(np.int32),
+        n_best=n_best,
+    )
+
+
+def _targets(eval_data: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]] | tuple[None, None]:
+    """User and target of every row that a full-ranking loader evaluates, in its order; int64 ``[N]`` each."""
+    if not isinstance(eval_data, FullSortEvalDataLoader):
+        return None, None
+    if eval_data.is_sequential:
+        rows = eval_data._dataset.inter_feat
+        return rows[eval_data.uid_field].numpy(), rows[eval_data.iid_field].numpy()
+    users = eval_data.uid_list.numpy()
+    positive = [eval_data.uid2positive_item[user] for user in users]
+    if any(len(items) != 1 for items in positive):
+        return None, None
+    return users, np.array([int(items[0]) for items in positive], dtype=np.int64)

@@ -1,0 +1,78 @@
+"""Ranks of single users: their means are RecBole's figures, and they say what groups a user belongs to."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recbole_msm4sr import run
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.evaluation.user_ranks import UserRanks
+
+Tiny = tuple[Path, str]
+
+
+def _run(tiny: Tiny, model: str, **settings: object) -> tuple[dict[str, float], UserRanks]:
+    data_path, name = tiny
+    common = {"data_path": str(data_path), "epochs": 1, "use_gpu": False, "topk": [5, 10], "valid_metric": "Recall@10"}
+    result = run(model, name, config_dict={**common, **settings})
+    return result["test_result"], UserRanks.load(Path(result["run_folder"]) / "test_ranks.npz")
+
+
+@pytest.mark.parametrize("model", ["SASRecM", "GRU4Rec", "BPR"])
+def test_means_over_users_are_recboles_metrics(tiny_dataset: Tiny, model: str) -> None:
+    test_result, ranks = _run(tiny_dataset, model)
+    for name, value in test_result.items():
+        assert ranks.metric(name).mean() == pytest.approx(value, abs=1e-6), name
+
+
+@pytest.mark.parametrize("model", ["SASRecM", "BPR"])
+def test_targets_histories_and_counts_are_those_of_the_file(tiny_dataset: Tiny, model: str) -> None:
+    data_path, name = tiny_dataset
+    _, ranks = _run(tiny_dataset, model)
+    histories = defaultdict(list)
+    for line in (data_path / name / f"{name}.inter").read_text().splitlines()[1:]:
+        user, item, time = line.split("\t")
+        histories[user].append((float(time), item))
+    ordered = {
+        user: [item for _, item in sorted(events, key=lambda event: event[0])] for user, events in histories.items()
+    }
+    trained = Counter(item for items in ordered.values() for item in items[:-2])
+    assert sorted(ranks.user) == sorted(ordered)
+    assert ranks.item.tolist() == [ordered[user][-1] for user in ranks.user]
+    assert ranks.history_length.tolist() == [len(ordered[user]) - 1 for user in ranks.user]
+    assert ranks.target_count.tolist() == [trained[item] for item in ranks.item]
+
+
+def _ranks(rank: list[int]) -> UserRanks:
+    n = len(rank)
+    tokens = np.array([f"u{i}" for i in range(n)])
+    numbers = np.arange(n, dtype=np.int32)
+    return UserRanks(tokens, tokens, np.array(rank, dtype=np.int32), numbers, numbers, n_best=10)
+
+
+def test_recall_and_ndcg_of_known_ranks() -> None:
+    ranks = _ranks([1, 3, 10, 11])
+    np.testing.assert_array_equal(ranks.metric("Recall@5"), [1, 1, 0, 0])
+    np.testing.assert_allclose(ranks.metric("ndcg@10"), [1, 0.5, 1 / np.log2(11), 0])
+
+
+@pytest.mark.parametrize("name", ["mrr@10", "recall", "recall@x", "ndcg@20"])
+def test_metrics_that_ranks_do_not_tell_are_refused(name: str) -> None:
+    with pytest.raises(UserError):
+        _ranks([1]).metric(name)
+
+
+def test_a_file_of_something_else_is_one_clear_error(tmp_path: Path) -> None:
+    ranks = _ranks([1, 11])
+    ranks.save(tmp_path / "ranks.npz")
+    again = UserRanks.load(tmp_path / "ranks.npz")
+    assert again.n_best == 10
+    np.testing.assert_array_equal(again.rank, ranks.rank)
+    (tmp_path / "other.npz").write_text("no zip")
+    for name in ("other.npz", "missing.npz"):
+        with pytest.raises(UserError, match="holds no ranks of users"):
+            UserRanks.load(tmp_path / name)
