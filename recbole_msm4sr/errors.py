@@ -9,3 +9,7 @@ class UserError(ValueError):
     The message is one line that says what is wrong and how to mend it. Command line tools print it and exit with
     code 2; library callers may catch it as a ``ValueError``.
     """
+
+
+class DivergedError(UserError):
+    """Training led to NaN or infinity: these settings do not work, others may."""

@@ -26,12 +26,14 @@ class ModelSpec:
         module: where our model lives; ``None`` for RecBole's own.
         properties: our files under ``properties/model/`` to read, in this order.
         stage_keys: keys that this model reads under another name, as ``{RecBole's key: its key}``.
+        first_stage: the model that pre-trains this one.
     """
 
     name: str
     module: str | None = None
     properties: tuple[str, ...] = ()
     stage_keys: dict[str, str] = field(default_factory=dict)
+    first_stage: str | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -75,16 +77,36 @@ _OURS = {
         ModelSpec(
             "MSM4SRPretrain",
             "recbole_msm4sr.model.msm4sr",
-            properties=("M2SE", "MSM4SRPretrain"),
+            properties=("PackedTransformer", "M2SE", "MSM4SRPretrain"),
             stage_keys=_PRETRAIN_KEYS,
         ),
         ModelSpec(
-            "MSM4SR", "recbole_msm4sr.model.msm4sr", properties=("M2SE", "ItemSoftmax", "MSM4SRPretrain", "MSM4SR")
+            "MSM4SR",
+            "recbole_msm4sr.model.msm4sr",
+            properties=("PackedTransformer", "M2SE", "ItemSoftmax", "MSM4SRPretrain", "MSM4SR"),
+            first_stage="MSM4SRPretrain",
         ),
-        ModelSpec("SASRecM", "recbole_msm4sr.model.sasrecm", properties=("M2SE", "ItemSoftmax", "SASRecM")),
+        ModelSpec(
+            "SASRecM",
+            "recbole_msm4sr.model.sasrecm",
+            properties=("PackedTransformer", "M2SE", "ItemSoftmax", "SASRecM"),
+        ),
+        ModelSpec(
+            "UniSRecPretrain",
+            "recbole_msm4sr.model.unisrec",
+            properties=("PackedTransformer", "UniSRecPretrain"),
+            stage_keys=_PRETRAIN_KEYS,
+        ),
+        ModelSpec(
+            "UniSRec",
+            "recbole_msm4sr.model.unisrec",
+            properties=("PackedTransformer", "ItemSoftmax", "UniSRecPretrain", "UniSRec"),
+            first_stage="UniSRecPretrain",
+        ),
+        ModelSpec("DIFSR", "recbole_msm4sr.model.difsr", properties=("PackedTransformer", "ItemSoftmax", "DIFSR")),
     )
 }
-_ALIASES = {"MP4SR": "MSM4SR", "MP4SRPretrain": "MSM4SRPretrain"}
+_ALIASES = {"MP4SR": "MSM4SR", "MP4SRPretrain": "MSM4SRPretrain", "DIF-SR": "DIFSR"}
 
 
 def find(name: str) -> ModelSpec:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_msm4sr.data.dataset import SequenceInteraction
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.errors import DivergedError
 from recbole_msm4sr.model import parallel
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 
@@ -63,7 +63,7 @@ def rank_of_targets(
         come in the order of their ids.
 
     Raises:
-        UserError: the model's vectors hold NaN or infinity.
+        DivergedError: the model's vectors hold NaN or infinity.
     """
     model.eval()
     rows: SequenceInteraction = eval_data._dataset.inter_feat
@@ -117,7 +117,7 @@ def rank_in_catalogue(users: Tensor, catalogue: Catalogue, target: Tensor, n_bes
         int64 ``[U]``, from 1; a tie goes to the smaller id.
 
     Raises:
-        UserError: a score is NaN or infinite.
+        DivergedError: a score is NaN or infinite.
     """
     items, place = catalogue.vectors, catalogue.place[target]
     score = (users * items[place]).sum(dim=-1, keepdim=True)  # [U, 1]
@@ -125,7 +125,7 @@ def rank_in_catalogue(users: Tensor, catalogue: Catalogue, target: Tensor, n_bes
     relative = torch.finfo(users.dtype).eps * items.size(1)
     rounding = relative * users.norm(dim=-1, keepdim=True) * catalogue.largest_norm  # [U, 1]
     if not torch.isfinite(rounding).all():
-        raise UserError("the scores are not finite: the model diverged; lower the learning rate")
+        raise DivergedError("the scores are not finite: the model diverged; lower the learning rate")
     bounds = torch.cat([score + rounding, score - rounding], dim=1)  # [U, 2]
     higher = torch.zeros_like(target)
     open_rows = torch.arange(len(users), device=users.device)  # of users whose rank is still asked for

@@ -64,7 +64,8 @@ def comparable_runs(metrics: dict[str, Any], runs_dir: Path) -> list[dict[str, A
     for path in sorted((runs_dir / metrics["dataset"]).glob("*/*/metrics.json"), key=lambda p: p.parent.name):
         other = json.loads(path.read_text(encoding="utf-8"))
         same = (
-            other["data"]["interactions"] == metrics["data"]["interactions"]
+            other["test_result"] is not None
+            and other["data"]["interactions"] == metrics["data"]["interactions"]
             and other["evaluation"] == json.loads(json.dumps(metrics["evaluation"]))
             and list(other["test_result"]) == list(metrics["test_result"])
         )

@@ -58,6 +58,15 @@ class PackedSequentialRecommender(SequentialRecommender):
         """The users' side of the score, float ``[..., k]``, from hidden states ``[S, ..., d0]``."""
         return torch.cat(tuple(states), dim=-1)
 
+    def auxiliary_losses(self, states: Tensor, item_ids: Tensor) -> tuple[Tensor, ...]:
+        """Losses beside the ranking of items, by the names after the first of ``loss_names``; by default none.
+
+        Args:
+            states: hidden states of a batch's (sequence, next item) pairs, float ``[S, P, d0]``.
+            item_ids: their next items, int64 ``[P]``.
+        """
+        return ()
+
     def make_sampler(self, config: Any, dataset: Any) -> CandidateSampler | None:
         """What draws the candidates of ``loss_type: sampled``, from the training part ``dataset``; else nothing."""
         if config["loss_type"] != "sampled":
@@ -87,32 +96,34 @@ class PackedSequentialRecommender(SequentialRecommender):
 
     # -- RecBole's hooks -----------------------------------------------------------------------------------------
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
-        """Cross entropy, mean over the (sequence, next item) pairs of a packed batch (eq. 13).
+        """Cross entropy, mean over the (sequence, next item) pairs of a packed batch (eq. 13), and what a model adds.
 
         It ranks all items, or, with ``loss_type: sampled``, the batch's targets and random negatives.
         """
         item_seq, target = interaction[self.ITEM_SEQ], interaction[TARGET]
         row, time = target.nonzero(as_tuple=True)  # [P] each
-        target = target[row, time]  # [P]
+        item_ids = target[row, time]  # [P]
         if self.sampler is None:
             table = self.item_table()
             states = self.encode(table, item_seq)[:, row, time]  # [S, P, d0]
             vectors, items = self.vectors_of_states(states), self.vectors_of_items(table)[1:]  # padding is no item
             dtype = product_dtype(vectors)
             vectors, items = vectors.to(dtype), items.to(dtype)
-            target = target - 1
+            target = item_ids - 1
         else:
-            candidates, log_q = self.sampler.draw(target)  # [C] each
+            candidates, log_q = self.sampler.draw(item_ids)  # [C] each
             distinct, index = torch.unique(torch.cat([item_seq.flatten(), candidates]), return_inverse=True)
             table = self.item_table(distinct)
             index_seq, index = index[: item_seq.numel()].view_as(item_seq), index[item_seq.numel() :]
-            vectors = self.vectors_of_states(self.encode(table, index_seq)[:, row, time])  # [P, k]
+            states = self.encode(table, index_seq)[:, row, time]  # [S, P, d0]
+            vectors = self.vectors_of_states(states)  # [P, k]
             items = self.vectors_of_items(table[:, index])  # [C, k]
             # score - log Q as one inner product
             vectors = torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1)
             items = torch.cat([items, -log_q.to(items.dtype).unsqueeze(1)], dim=1)
-            target = torch.searchsorted(candidates, target)
-        return (global_mean(softmax_cross_entropy(vectors, items, target), len(row)),)
+            target = torch.searchsorted(candidates, item_ids)
+        cross_entropy = global_mean(softmax_cross_entropy(vectors, items, target), len(row))
+        return cross_entropy, *self.auxiliary_losses(states, item_ids)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of all items, float ``[B, n_items]``."""

@@ -61,7 +61,7 @@ class PackedTrainer(StageTrainer):
         """Train one epoch; returns the sums of every loss over the batches (RecBole's signature).
 
         Raises:
-            UserError: a loss is NaN or infinite.
+            DivergedError: a loss is NaN or infinite.
         """
         self.model.train()
         if world_size() > 1:

@@ -28,6 +28,9 @@ def run(
     dataset: str,
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
+    *,
+    test: bool = True,
+    console: bool = True,
 ) -> dict[str, Any]:
     """Train and test a model, as ``python run_recbole.py --model=... --dataset=...`` does.
 
@@ -36,10 +39,12 @@ def run(
         dataset: name of the data set below ``data_path``.
         config_file_list: YAML files of settings.
         config_dict: settings, which win over the files.
+        test: whether the test part is looked at; a search for settings should not.
+        console: whether the log and the table are shown, besides being kept.
 
     Returns:
-        RecBole's keys ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, and
-        ``run_folder``, the path of what the run left.
+        RecBole's keys ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result`` (``None``
+        without a test), and ``run_folder``, the path of what the run left.
 
     Raises:
         UserError: settings or data that cannot be used.
@@ -55,9 +60,9 @@ def run(
             data = preparation.load(config)
         plan = [(name, stage, _given_start(stage)) for name, stage in _plan(config, config_file_list, config_dict)]
         folder = RunFolder(config)
-        with folder.logging(config["state"] or "info"):
+        with folder.logging(config["state"] or "info", console=console):
             try:
-                return _run(config, data, plan, folder)
+                return _run(config, data, plan, folder, test=test, console=console)
             except KeyboardInterrupt:
                 getLogger().warning(
                     "interrupted; the same command with --resume continues from the last finished epoch"
@@ -66,9 +71,15 @@ def run(
 
 
 def _run(
-    config: Config, data: preparation.Data, plan: list[tuple[str, Config, Path | None]], folder: RunFolder
+    config: Config,
+    data: preparation.Data,
+    plan: list[tuple[str, Config, Path | None]],
+    folder: RunFolder,
+    *,
+    test: bool,
+    console: bool,
 ) -> dict[str, Any]:
-    """Run the planned stages, test the last one, and write the run's folder."""
+    """Run the planned stages, test the last one if that is wanted, and write the run's folder."""
     log, began = getLogger(), perf_counter()
     log.info(f"{config['model']} on {config['dataset']}; this run's files: {folder.path}")
     log.info(report.describe_data(data.dataset))
@@ -87,7 +98,7 @@ def _run(
         results.append(stage.run())
     if stage is None:
         raise RuntimeError("a recipe has at least one stage")
-    test_result, ranks = stage.test()
+    test_result, ranks = stage.test() if test else (None, None)
 
     metrics = {
         "model": config["model"],
@@ -107,7 +118,7 @@ def _run(
     folder.write_json("metrics.json", metrics)
     folder.keep_checkpoint(stage.model_file)
     log.info(f"done in {metrics['seconds']:.0f} s; metrics, settings and checkpoint: {folder.path}")
-    if processes.is_main():
+    if processes.is_main() and test and console:
         print(report.run_table(metrics, Path(config["runs_dir"])), flush=True)
     processes.barrier()  # the folder is complete
     recbole_keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")

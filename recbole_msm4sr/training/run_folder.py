@@ -61,13 +61,14 @@ class RunFolder:
                 shutil.copyfile(path, temporary)
 
     @contextmanager
-    def logging(self, level: str) -> Iterator[None]:
-        """Log to the run's file and to standard error while the block runs; other processes log nothing."""
+    def logging(self, level: str, *, console: bool = True) -> Iterator[None]:
+        """Log to the run's file, and to standard error, while the block runs; other processes log nothing."""
         root = logging.getLogger()
         before, level_before, tensorboard = list(root.handlers), root.level, recbole_trainer.get_tensorboard
         handlers: list[logging.Handler] = [logging.NullHandler()]
         if processes.is_main():
-            handlers = [logging.FileHandler(self.log_file, encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+            handlers = [logging.FileHandler(self.log_file, encoding="utf-8")]
+            handlers += [logging.StreamHandler(sys.stderr)] if console else []
         else:
             recbole_trainer.get_tensorboard = _NoTensorBoard  # RecBole's trainer opens one in every process
         for handler in handlers:

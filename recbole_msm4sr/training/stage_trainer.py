@@ -17,7 +17,7 @@ from recbole.trainer import Trainer
 from recbole.utils import early_stopping
 
 from recbole_msm4sr import processes
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.errors import DivergedError
 from recbole_msm4sr.evaluation import ranking
 from recbole_msm4sr.evaluation.user_ranks import RecordingEvaluator
 from recbole_msm4sr.training import checkpoint
@@ -188,7 +188,7 @@ class StageTrainer(SafeCheckpoints):
 
     def _check_nan(self, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):
-            raise UserError(
+            raise DivergedError(
                 f"the training loss became {loss.item()} in stage {self.stage}: lower the learning rate, "
                 "or check the features (msm4sr features check)"
             )
