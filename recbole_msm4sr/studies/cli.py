@@ -1,0 +1,129 @@
+"""``msm4sr compare`` and ``msm4sr study``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.studies.catalogue import STUDIES, Study
+from recbole_msm4sr.studies.cells import Variant
+
+_SETTINGS = (
+    "Further --key=value are settings of all rows, --LABEL.key=value of one row; their values are YAML. What is done "
+    "already, in --out, is not done again, and several processes may work on one --out."
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``compare ...`` or ``study NAME ...``; the exit code is 0.
+
+    Raises:
+        UserError: arguments, settings or data that cannot be used.
+    """
+    arguments, rest = _parser().parse_known_args(list(argv))
+    common, of_row = _settings(rest)
+    study = _study(arguments)
+    variants = [
+        Variant(variant.label, variant.model, {**variant.settings, **of_row.pop(variant.label, {})})
+        for variant in study.variants()
+    ]
+    if of_row:
+        raise UserError(f"there is no row {next(iter(of_row))!r}: rows are {', '.join(v.label for v in variants)}")
+    out = Path(arguments.out or f"studies/{arguments.dataset}/{arguments.name}")
+    _log_to_console()
+    try:
+        from recbole_msm4sr.config import read_yaml
+        from recbole_msm4sr.studies.compare import Plan, compare
+        from recbole_msm4sr.studies.report import markdown, write_report
+    except ModuleNotFoundError as error:
+        raise UserError(f'studies need {error.name}: pip install "recbole-msm4sr[study]"') from error
+    plan = Plan(
+        arguments.dataset,
+        variants,
+        study.subject,
+        settings=common,
+        grid=read_yaml(arguments.grid or _paper_grid()) if arguments.trials else {},
+        n_trials=max(arguments.trials, 1),
+        n_seeds=arguments.seeds,
+        first_seed=arguments.first_seed,
+        tune_once=study.tune_once,
+    )
+    comparison = compare(plan, out)
+    write_report(comparison, out, study.title)
+    print(markdown(comparison, study.title), end="")
+    print(f"\n{out}: table.md, table.csv, table.json, report.json, plot.png", file=sys.stderr)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="msm4sr", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,study}")
+    compare = commands.add_parser(
+        "compare", help="models, tuned alike, over several seeds", epilog=_SETTINGS, allow_abbrev=False
+    )
+    compare.add_argument(
+        "--models", required=True, metavar="A,B,...", help="the rows; MSM4SR or the last is the subject"
+    )
+    compare.set_defaults(name="compare")
+    study = commands.add_parser("study", help="one of the paper's experiments", epilog=_SETTINGS, allow_abbrev=False)
+    study.add_argument("name", choices=sorted(STUDIES), metavar="NAME", help=", ".join(sorted(STUDIES)))
+    for command in (compare, study):
+        command.add_argument("--dataset", required=True)
+        command.add_argument("--seeds", type=int, default=3, help="runs of every row (default: %(default)s)")
+        command.add_argument("--first_seed", type=int, default=2020, help="(default: %(default)s)")
+        command.add_argument(
+            "--trials", type=int, default=9, help="settings tried for every row; 0: none (default: %(default)s)"
+        )
+        command.add_argument("--grid", metavar="FILE", help="YAML, setting: [values] (default: the paper's)")
+        command.add_argument("--out", metavar="DIR", help="(default: studies/DATASET/NAME)")
+    return parser
+
+
+def _study(arguments: argparse.Namespace) -> Study:
+    if arguments.command == "study":
+        return STUDIES[arguments.name]
+    models = [model.strip() for model in arguments.models.split(",") if model.strip()]
+    if not models:
+        raise UserError("there are no models to compare: give --models=A,B")
+    subject = "MSM4SR" if "MSM4SR" in models else models[-1]
+    variants = tuple(Variant(model, model) for model in models)
+    return Study(f"Comparison on {arguments.dataset}", lambda: variants, subject, tune_once=False)
+
+
+def _settings(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """``--key=value`` for all rows, and ``--LABEL.key=value`` by label."""
+    from recbole_msm4sr.config import parse_scalar
+
+    common: dict[str, Any] = {}
+    of_row: dict[str, dict[str, Any]] = {}
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not equals or not key:
+            raise UserError(f"cannot read the argument {word!r}: settings are written --key=value")
+        label, dot, name = key.rpartition(".")
+        target = of_row.setdefault(label, {}) if dot else common
+        if name in target:
+            raise UserError(f"{key} is given twice")
+        target[name] = parse_scalar(value)
+    return common, of_row
+
+
+def _paper_grid() -> Path:
+    from recbole_msm4sr.config import PROPERTIES
+
+    return PROPERTIES / "study" / "grid.yaml"
+
+
+def _log_to_console() -> None:
+    """One line a trial and a row, on standard error; the runs' own logs are in their folders."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("recbole_msm4sr.studies")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

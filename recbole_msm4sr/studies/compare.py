@@ -1,0 +1,164 @@
+"""Compare models fairly: one split, one budget of search on validation for each, several seeds, paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_msm4sr.config import Config
+from recbole_msm4sr.data import preparation
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.studies.cells import Cell, Cells, Variant
+from recbole_msm4sr.studies.search import Grid, Search
+from recbole_msm4sr.studies.significance import holm, mean_over_seeds, paired_p_value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared, and how.
+
+    Attributes:
+        dataset: the data set's name.
+        variants: the rows.
+        subject: label of the row that all others are compared with.
+        settings: common to all rows.
+        grid: searched for every row; empty: no search.
+        n_trials: points of the grid tried for every row.
+        n_seeds: runs of every row with its best settings.
+        first_seed: of the search and the first run.
+        tune_once: search for the subject alone and use its settings for all rows: an ablation.
+    """
+
+    dataset: str
+    variants: Sequence[Variant]
+    subject: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    grid: Grid = field(default_factory=dict)
+    n_trials: int = 9
+    n_seeds: int = 3
+    first_seed: int = 2020
+    tune_once: bool = False
+
+    def check(self) -> None:
+        """Raise a ``UserError`` for a plan that cannot be carried out."""
+        labels = [variant.label for variant in self.variants]
+        if len(set(labels)) < len(labels):
+            raise UserError(f"two rows have the same name: {', '.join(labels)}")
+        if self.subject not in labels:
+            raise UserError(f"{self.subject} is not among the rows ({', '.join(labels)})")
+        if self.n_seeds < 1:
+            raise UserError(f"seeds is {self.n_seeds}: it must be 1 or more")
+        if "seed" in self.settings:
+            raise UserError("seed is a list here: give --seeds (how many) and --first_seed")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant's outcome: the settings that validation chose, and one cell a seed."""
+
+    variant: Variant
+    chosen: Mapping[str, Any]
+    cells: Sequence[Cell]
+
+    def values(self, metric: str) -> list[float]:
+        """The test metric of every seed."""
+        return [cell.test_result[metric] for cell in self.cells if cell.test_result is not None]
+
+    def mean(self, metric: str) -> float:
+        """Over seeds."""
+        return float(np.mean(self.values(metric)))
+
+    def sd(self, metric: str) -> float | None:
+        """Sample standard deviation over seeds; ``None`` of a single one."""
+        values = self.values(metric)
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison; ``p_values[(label, metric)]`` are corrected for their number.
+
+    Attributes:
+        p_values: of every row against the subject; for the subject, against the best other row.
+        data: fingerprint of the data.
+    """
+
+    plan: Plan
+    rows: Sequence[Row]
+    p_values: Mapping[tuple[str, str], float]
+    data: Mapping[str, str]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the test metrics, in RecBole's order."""
+        return list(self.rows[0].cells[0].test_result or {})
+
+    @property
+    def subject(self) -> Row:
+        """The row that the others are compared with."""
+        return next(row for row in self.rows if row.variant.label == self.plan.subject)
+
+    @property
+    def others(self) -> list[Row]:
+        """All rows but the subject."""
+        return [row for row in self.rows if row is not self.subject]
+
+    def best_other(self, metric: str) -> Row | None:
+        """The strongest other row by a metric's mean; ``None`` if there is none."""
+        return max(self.others, key=lambda row: row.mean(metric), default=None)
+
+
+def compare(plan: Plan, out: Path) -> Comparison:
+    """Carry a plan out; what ``out`` holds of it already is not done again.
+
+    Raises:
+        UserError: the plan, the data or a model's settings cannot be used.
+    """
+    plan.check()
+    configs = [
+        Config(variant.model, plan.dataset, config_dict={**plan.settings, **variant.settings})
+        for variant in plan.variants  # a typo in the last row's settings is found before the first row is run
+    ]
+    # All rows see the same interactions; the features that the widest row reads stand for those of all.
+    fingerprint: dict[str, str] = {}
+    for config in configs:
+        fingerprint.update(preparation.load(config).fingerprint)
+    cells = Cells(out / "cells", plan.dataset, plan.settings, fingerprint)
+    search = None
+    if plan.grid:
+        bigger = configs[0]["valid_metric_bigger"]
+        search = Search(out / "search.journal", cells, plan.grid, plan.n_trials, plan.first_seed, bigger=bigger)
+    subject = next(variant for variant in plan.variants if variant.label == plan.subject)
+    rows = []
+    for number, variant in enumerate(plan.variants, start=1):
+        getLogger(__name__).info(f"{variant.label} ({number} of {len(plan.variants)})")
+        chosen = search.best(subject if plan.tune_once else variant) if search else {}
+        seeds = range(plan.first_seed, plan.first_seed + plan.n_seeds)
+        rows.append(Row(variant, chosen, [cells.get(variant, chosen, seed, test=True) for seed in seeds]))
+    return Comparison(plan, rows, _p_values(rows, plan.subject), fingerprint)
+
+
+def _p_values(rows: Sequence[Row], subject_label: str) -> dict[tuple[str, str], float]:
+    """Paired tests of the subject against every other row, on every metric that single users have."""
+    subject = next(row for row in rows if row.variant.label == subject_label)
+    others = [row for row in rows if row is not subject]
+    ranks = {row.variant.label: [cell.ranks for cell in row.cells if cell.ranks is not None] for row in rows}
+    if any(len(ranks[row.variant.label]) < len(row.cells) for row in rows):
+        return {}  # sampled evaluation, or several targets a user: there are no ranks to test
+    raw: dict[tuple[str, str], float] = {}
+    for metric in rows[0].cells[0].test_result or {}:
+        if metric.partition("@")[0] not in ("recall", "ndcg"):
+            continue
+        own = mean_over_seeds(ranks[subject_label], metric)
+        for row in others:
+            raw[row.variant.label, metric] = paired_p_value(own, mean_over_seeds(ranks[row.variant.label], metric))
+    corrected = holm(raw)
+    for metric in {metric for _, metric in raw}:
+        best = max(others, key=lambda row: row.mean(metric))
+        corrected[subject_label, metric] = corrected[best.variant.label, metric]
+    return corrected

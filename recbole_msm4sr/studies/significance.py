@@ -1,0 +1,54 @@
+"""Is one model better than others on the same users, or is it chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.evaluation.user_ranks import UserRanks
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+def mean_over_seeds(runs: Sequence[UserRanks], metric: str) -> NDArray[np.float64]:
+    """Each user's metric, averaged over runs; float64 ``[N]``, users in the order of their tokens.
+
+    Raises:
+        UserError: the runs tested different users or targets.
+    """
+    first = np.argsort(runs[0].user)
+    values = []
+    for run in runs:
+        order = np.argsort(run.user)
+        if not np.array_equal(run.user[order], runs[0].user[first]) or not np.array_equal(
+            run.item[order], runs[0].item[first]
+        ):
+            raise UserError("runs on different users or targets cannot be compared: use one data set and one split")
+        values.append(run.metric(metric)[order])
+    return np.mean(values, axis=0)
+
+
+def paired_p_value(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Two-sided paired t-test over users: the probability of a mean difference this large if there were none.
+
+    Its subject is the users at hand: how much another seed would change is in the standard deviations.
+    """
+    difference = one - other
+    if not difference.any():
+        return 1.0
+    return float(stats.ttest_1samp(difference, 0.0).pvalue)
+
+
+def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
+    """Corrected for their number: Holm, A Simple Sequentially Rejective Multiple Test Procedure (1979)."""
+    corrected: dict[Name, float] = {}
+    largest = 0.0
+    for position, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        largest = max(largest, min(1.0, (len(p_values) - position) * p_values[name]))
+        corrected[name] = largest
+    return {name: corrected[name] for name in p_values}

@@ -1,0 +1,78 @@
+"""Paired tests over users and their correction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.evaluation.groups import by_history, by_warmth
+from recbole_msm4sr.evaluation.user_ranks import UserRanks
+from recbole_msm4sr.studies.significance import holm, mean_over_seeds, paired_p_value
+
+
+def _ranks(
+    users: list[str], rank: list[int], length: list[int] | None = None, count: list[int] | None = None
+) -> UserRanks:
+    numbers = np.arange(len(users))
+    return UserRanks(
+        user=np.array(users),
+        item=np.array([f"target of {user}" for user in users]),
+        rank=np.array(rank, dtype=np.int32),
+        history_length=np.array(length if length is not None else numbers, dtype=np.int32),
+        target_count=np.array(count if count is not None else numbers, dtype=np.int32),
+        n_best=10,
+    )
+
+
+def test_users_are_matched_by_token_not_by_row() -> None:
+    runs = [_ranks(["a", "b", "c"], [1, 11, 11]), _ranks(["c", "a", "b"], [11, 1, 2])]
+    np.testing.assert_allclose(mean_over_seeds(runs, "recall@10"), [1, 0.5, 0])
+
+
+def test_runs_on_other_users_are_refused() -> None:
+    with pytest.raises(UserError, match="different users"):
+        mean_over_seeds([_ranks(["a"], [1]), _ranks(["b"], [1])], "recall@10")
+
+
+def test_paired_test_of_known_numbers() -> None:
+    """t = mean / (sd / sqrt(n)) of the differences 1, 1, 1, 0: 3 with 3 degrees of freedom, p = 0.0577."""
+    assert paired_p_value(np.array([1.0, 1, 1, 0]), np.zeros(4)) == pytest.approx(0.0577, abs=1e-4)
+    assert paired_p_value(np.ones(4), np.ones(4)) == 1.0
+
+
+def test_paired_test_keeps_its_level_under_the_null() -> None:
+    rng = np.random.default_rng(1)
+    p_values = [paired_p_value(*rng.integers(0, 2, (2, 200)).astype(float)) for _ in range(2000)]
+    assert 0.035 < np.mean(np.array(p_values) < 0.05) < 0.065
+
+
+def test_holm_of_known_numbers() -> None:
+    """The smallest times 4, the next times 3, ..., never below the one before, never above 1."""
+    corrected = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.9})
+    assert corrected == pytest.approx({"a": 0.04, "c": 0.09, "b": 0.09, "d": 0.9})
+    assert list(corrected) == ["a", "b", "c", "d"]
+
+
+def test_history_groups_part_all_users_and_never_users_of_one_length() -> None:
+    rng = np.random.default_rng(1)
+    length = rng.geometric(0.2, 1000).tolist()
+    ranks = _ranks([f"u{i}" for i in range(1000)], [1] * 1000, length=length)
+    groups = by_history(ranks)
+    assert sum(mask.astype(int) for mask in groups.values()).tolist() == [1] * 1000
+    of_length: dict[int, set[str]] = {}
+    for name, mask in groups.items():
+        for value in ranks.history_length[mask].tolist():
+            of_length.setdefault(value, set()).add(name)
+    assert all(len(names) == 1 for names in of_length.values())
+    assert 3 <= len(groups) <= 5
+    one = by_history(_ranks(["a", "b"], [1, 1], length=[4, 4]))
+    assert {name: mask.tolist() for name, mask in one.items()} == {"history 4": [True, True]}
+
+
+def test_warmth_is_the_papers_ten_training_interactions() -> None:
+    groups = by_warmth(_ranks(["a", "b", "c"], [1, 1, 1], count=[0, 9, 10]))
+    assert {name: mask.tolist() for name, mask in groups.items()} == {
+        "target < 10 times": [True, True, False],
+        "target >= 10 times": [False, False, True],
+    }
