@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from recbole_msm4sr.errors import UserError
@@ -12,11 +13,14 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"))
 _NUMBERED = re.compile(r"(?P<item>.+)_(?P<number>\d+)")
 
 
-def find_pictures(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
+def find_pictures(folder: str | os.PathLike[str], tokens: Collection[str] = ()) -> dict[str, list[Path]]:
     """Find ``ITEM.jpg``, ``ITEM_2.png`` (further pictures of ITEM) and ``ITEM/*.jpg`` (any names).
 
-    Item tokens that end in ``_`` and digits themselves have to use the form with a folder. Hidden files and files
-    of other types are passed over.
+    Hidden files and files of other types are passed over.
+
+    Args:
+        tokens: the known items, better a set than a list. ``A_2.jpg`` belongs to ``A_2`` if that is one of them.
+            Unknown items whose token ends in ``_`` and digits have to use the form with a folder.
 
     Returns:
         item -> its pictures, items in alphabetical order; pictures by number (``ITEM`` before ``ITEM_2`` before
@@ -38,7 +42,7 @@ def find_pictures(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
                 # past any number that a file beside the folder could carry
                 found.setdefault(entry.name, []).extend(((1 << 62, path.name), path) for path in inside)
         elif _is_picture(entry):
-            match = _NUMBERED.fullmatch(entry.stem)
+            match = None if entry.stem in tokens else _NUMBERED.fullmatch(entry.stem)
             item = match["item"] if match else entry.stem
             found.setdefault(item, []).append(((int(match["number"]) if match else 0, entry.name), entry))
     if not found:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from dataset_prep.records import read_image_keywords, read_records, write_records
-from dataset_prep.text.sentences import read_sentences, record_sentences
+from dataset_prep.text.catalogue import CatalogueItem
+from dataset_prep.text.sentences import MAX_CHARACTERS, read_sentences, record_sentences, sentences_of
 from recbole_msm4sr.errors import UserError
 
 
@@ -41,6 +43,80 @@ def test_descriptions_are_split_where_sentences_end_and_not_at_abbreviations() -
     assert record_sentences(record, "x:1") == expected
 
 
+def test_features_and_descriptions_are_cleaned_and_split_and_the_title_is_not() -> None:
+    item = CatalogueItem(
+        "1",
+        title="<b>Dr. Seuss.</b> The Cat&#39;s Hat.",
+        brand="Acme &amp; Co.",
+        category=("Toys", "toys", "<i></i>", "Toys"),
+        features=("Visit one of our stores. Present the gift card there.", "Canada"),
+        description=("<p>It is soft.<p>Product Description<p>It is very warm. Really!",),
+    )
+    assert sentences_of(item) == [
+        "Dr. Seuss. The Cat's Hat.",
+        "Brand: Acme & Co.",
+        "Category: Toys, toys",
+        "Visit one of our stores.",
+        "Present the gift card there.",
+        "Canada",
+        "It is soft.",
+        "It is very warm. Really!",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Fast delivery. Your card is sent at once.", ["Fast delivery. Your card is sent at once."]),
+        ("Eat. Shop. Relax.", ["Eat. Shop. Relax."]),
+        ("It is so good. Wow! Yes!", ["It is so good. Wow! Yes!"]),
+        ("It is so good. Wow! It is so big.", ["It is so good.", "Wow! It is so big."]),
+        ("这是一个句子。这是另一个。", ["这是一个句子。", "这是另一个。"]),
+    ],
+)
+def test_scraps_of_one_or_two_words_do_not_use_up_an_items_sentences(text: str, expected: list[str]) -> None:
+    assert sentences_of(CatalogueItem("1", description=(text,))) == expected
+
+
+def test_what_is_dropped_is_counted_by_reason() -> None:
+    dropped: Counter[str] = Counter()
+    item = CatalogueItem(
+        "1",
+        title="var aPageStart = (new Date()).getTime();\nvar ue_t0=1;",
+        features=("A wide brim.", "• A WIDE BRIM", "***", "See more product details", "word " * 300, "x" * 1001),
+    )
+    sentences = sentences_of(item, dropped=dropped)
+    assert sentences == ["A wide brim.", "word " * 199 + "word", "x" * 1000]
+    assert all(len(sentence) <= MAX_CHARACTERS for sentence in sentences)
+    assert dropped == {
+        "script": 1,
+        "repeated": 1,
+        "without a letter or digit": 1,
+        "boilerplate": 1,
+        "words beyond the 1,000th character": 2,
+    }
+
+
+def test_an_item_with_500_sentences_keeps_the_first_ten_and_does_not_look_at_the_rest() -> None:
+    features = tuple(f"This is sentence {i}." for i in range(500))
+    expected = [f"This is sentence {i}." for i in range(10)]
+    assert sentences_of(CatalogueItem("1", features=features)) == expected
+    assert sentences_of(CatalogueItem("1", description=(" ".join(features),))) == expected
+    assert sentences_of(CatalogueItem("1", sentences=features)) == expected
+    unread = CatalogueItem("1", features=(*features[:10], object()))  # type: ignore[arg-type]
+    assert sentences_of(unread) == expected
+
+
+def test_ready_sentences_are_not_cleaned_or_joined() -> None:
+    ready = ("<b>x</b> &amp;", "Yes.", "Product Description", "half \ud83d pair", "y" * 2000)
+    assert sentences_of(CatalogueItem("1", title="t", sentences=ready)) == [*ready[:3], "half pair", "y" * 2000]
+
+
+def test_a_limit_below_one_is_refused() -> None:
+    with pytest.raises(UserError, match="max_sentences is 0"):
+        sentences_of(CatalogueItem("1", title="t"), 0)
+
+
 def test_without_sentencex_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentencex", None)
     with pytest.raises(UserError, match=r'pip install "recbole-msm4sr\[prep\]"'):
@@ -67,8 +143,8 @@ def test_fields_of_the_wrong_type_are_named_with_their_line(record: dict[str, ob
         ("{nonsense", "is not valid JSON"),
         ("[1]", "is a JSON list, not an object"),
         ('{"sentences": []}', 'has no "item_id"'),
-        ('{"item_id": 5}', '"item_id" is 5: it must be a string'),
-        ('{"item_id": "a\\tb"}', "it must be a string, not empty, without tabs"),
+        ('{"item_id": 5}', '"item_id" is 5, which is not a string'),
+        ('{"item_id": "a\\tb"}', "which holds a tab or a line break"),
         ('{"item_id": "first"}', "item 'first' stands on line 1 already"),
         (b'{"item_id": "\xff"}', "is not UTF-8"),
     ],

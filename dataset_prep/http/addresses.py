@@ -1,0 +1,54 @@
+"""Which addresses a URL from a catalogue may lead to: those of the public internet."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from dataset_prep.http.errors import FetchError
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is on the public internet: not private, loopback, link-local, reserved or multicast.
+
+    An IPv6 address that stands for an IPv4 address (mapped, 6to4, NAT64) is judged by that address.
+    """
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        embedded = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64:
+            embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if embedded is not None:
+            return is_public(str(embedded))
+    return ip.is_global and not ip.is_multicast
+
+
+def is_address(host: str) -> bool:
+    """Whether a URL's host is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
+    """IP addresses of ``host`` that may be connected to, in the resolver's order.
+
+    The caller connects to what is returned here and never to the name, so a name that changes its mind between the
+    check and the connection (DNS rebinding) gains nothing.
+
+    Raises:
+        FetchError: the name is unknown (not permanent: the resolver may be down), or has no public address.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise FetchError("host not found", permanent=False, detail=f"{host}: {error}") from error
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    allowed = addresses if allow_private else [address for address in addresses if is_public(address)]
+    if not allowed:
+        raise FetchError("private address", permanent=True, detail=f"{host} is {', '.join(addresses)}")
+    return allowed

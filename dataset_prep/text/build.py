@@ -1,0 +1,192 @@
+"""A stream of catalogue items -> ``text.jsonl`` and ``picture_sources.jsonl``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from dataset_prep.layout import Layout
+from dataset_prep.rejected import EXAMPLES, Rejected
+from dataset_prep.text.catalogue import CatalogueItem
+from dataset_prep.text.sentences import MAX_SENTENCES, sentences_of
+from dataset_prep.text.workers import ordered_map
+from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.files import atomic_file
+
+logger = logging.getLogger(__name__)
+
+MAX_PICTURES = 10
+_CHUNK = 256  # items that a worker gets at a time
+_SAMPLE = 20_000  # items whose sentences are compared for the commonest ones
+_SHOWN = 10
+
+
+def build_text(
+    layout: Layout,
+    items: Iterable[CatalogueItem],
+    *,
+    tokens: Sequence[str] | None = None,
+    max_sentences: int = MAX_SENTENCES,
+    max_pictures: int = MAX_PICTURES,
+    workers: int = 1,
+    rejected: Rejected,
+) -> dict[str, Any]:
+    """Write the sentences and the picture sources of a data set's items.
+
+    Lines are in the order of ``items``, then come the items without a record in the order of ``tokens``, with empty
+    lists. Of an item that occurs more than once, the first record is used. Both files appear when both are complete.
+    The output does not depend on ``workers``. Memory: one entry an item (its token and a number), whatever its text.
+
+    Args:
+        tokens: the items to write, as in ``.inter``; None for all.
+        workers: processes that clean and split.
+        rejected: the one that ``items`` counts in.
+
+    Returns:
+        The figures of the summary: items, sentences, pictures, repeats, what was dropped and rejected. ``commonest``
+        has the sentences that most items share, with their share of the first 20,000 items: a look at it shows
+        boilerplate.
+
+    Raises:
+        UserError: ``items`` is empty or has none of ``tokens``, a limit is below 1, or what ``items`` raises.
+    """
+    if min(max_sentences, max_pictures, workers) < 1:
+        raise UserError("max_sentences, max_pictures and workers must be 1 or more")
+    wanted = None if tokens is None else set(tokens)
+    first = _FirstRecords(wanted)
+    tally = _Tally()
+    with (
+        atomic_file(layout.sentences) as text_path,
+        atomic_file(layout.picture_sources) as picture_path,
+        open(text_path, "w", encoding="utf-8", newline="\n") as text_file,
+        open(picture_path, "w", encoding="utf-8", newline="\n") as picture_file,
+    ):
+
+        def write(item_id: str, sentences: Sequence[str], pictures: Sequence[Sequence[str]]) -> None:
+            tally.add(sentences, pictures)
+            text_file.write(_line({"item_id": item_id, "sentences": sentences}))
+            picture_file.write(_line({"item_id": item_id, "pictures": pictures}))
+
+        work = _Split(max_sentences)
+        for chunk, (split, dropped) in ordered_map(work, _chunks(first.of(items)), workers):
+            tally.dropped += dropped
+            for item, sentences in zip(chunk, split, strict=True):
+                write(item.item_id, sentences, item.pictures[:max_pictures])
+        if not tally.items:
+            raise UserError("none of the items asked for has a record in the metadata: is it of the same data set?")
+        without = [token for token in dict.fromkeys(tokens or ()) if token not in first.digests]
+        for token in without:
+            write(token, [], [])
+    figures = {
+        **tally.as_dict(),
+        "without_record": len(without),
+        "without_record_examples": without[:EXAMPLES],
+        "records_of_other_items": first.n_other,
+        "repeats": {"identical": first.n_identical, "conflicting": first.n_conflicting},
+        "rejected": rejected.as_dict(),
+    }
+    logger.info(
+        "text: %s items, %s with text (%.1f sentences an item), %s with pictures, %s without a record",
+        *(f"{figures[name]:,}" for name in ("items", "with_text")),
+        figures["sentences_per_item"],
+        *(f"{figures[name]:,}" for name in ("with_pictures", "without_record")),
+    )
+    return figures
+
+
+def items_with(items: Iterable[CatalogueItem]) -> dict[str, set[str]]:
+    """Which items have at least one sentence (``text``) and at least one picture URL (``image``).
+
+    The same items that :func:`build_text` finds, for it goes by the first record of each too; an item's text is
+    cleaned no further than its first sentence.
+    """
+    found: dict[str, set[str]] = {"text": set(), "image": set()}
+    for item in _FirstRecords(None).of(items):
+        if sentences_of(item, 1):
+            found["text"].add(item.item_id)
+        if item.pictures:
+            found["image"].add(item.item_id)
+    return found
+
+
+class _FirstRecords:
+    """Lets through the first record of each wanted item, and tells later ones apart into same and different."""
+
+    def __init__(self, wanted: set[str] | None) -> None:
+        self.wanted = wanted
+        self.digests: dict[str, int] = {}
+        self.n_identical = self.n_conflicting = self.n_other = 0
+
+    def of(self, items: Iterable[CatalogueItem]) -> Iterator[CatalogueItem]:
+        for item in items:
+            if self.wanted is not None and item.item_id not in self.wanted:
+                self.n_other += 1
+            elif item.item_id not in self.digests:
+                self.digests[item.item_id] = hash(item)
+                yield item
+            elif self.digests[item.item_id] == hash(item):
+                self.n_identical += 1
+            else:
+                self.n_conflicting += 1
+
+
+class _Split:
+    """The work on one chunk, as an object that can be sent to another process."""
+
+    def __init__(self, max_sentences: int) -> None:
+        self.max_sentences = max_sentences
+
+    def __call__(self, chunk: Sequence[CatalogueItem]) -> tuple[list[list[str]], Counter[str]]:
+        dropped: Counter[str] = Counter()
+        return [sentences_of(item, self.max_sentences, dropped) for item in chunk], dropped
+
+
+class _Tally:
+    """Counts what is written."""
+
+    def __init__(self) -> None:
+        self.items = self.with_pictures = self.pictures = 0
+        self.lengths: Counter[int] = Counter()  # number of sentences -> items
+        self.dropped: Counter[str] = Counter()
+        self.common: Counter[str] = Counter()
+
+    def add(self, sentences: Sequence[str], pictures: Sequence[Sequence[str]]) -> None:
+        if self.items < _SAMPLE:
+            self.common.update(sentences)
+        self.items += 1
+        self.lengths[len(sentences)] += 1
+        self.pictures += len(pictures)
+        self.with_pictures += bool(pictures)
+
+    def as_dict(self) -> dict[str, Any]:
+        sentences = sum(length * count for length, count in self.lengths.items())
+        sample = min(self.items, _SAMPLE)
+        return {
+            "items": self.items,
+            "with_text": self.items - self.lengths[0],
+            "with_pictures": self.with_pictures,
+            "sentences": sentences,
+            "sentences_per_item": round(sentences / self.items, 3),
+            "items_by_sentences": {str(length): self.lengths[length] for length in sorted(self.lengths)},
+            "pictures": self.pictures,
+            "dropped": dict(self.dropped.most_common()),
+            "commonest": {text: round(count / sample, 4) for text, count in self.common.most_common(_SHOWN)},
+        }
+
+
+def _chunks(items: Iterator[CatalogueItem]) -> Iterator[list[CatalogueItem]]:
+    chunk = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"

@@ -1,0 +1,169 @@
+"""One item of a catalogue, whatever file it comes from, and the loop that reads such files line by line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from dataset_prep.lines import read_lines
+from dataset_prep.rejected import Rejected
+from dataset_prep.tokens import token_problem
+from recbole_msm4sr.errors import UserError
+
+# Characters of one field that are looked at. Ten sentences need a few thousand; the limit is what keeps the time that a
+# broken record takes, and the memory, bounded.
+MAX_FIELD = 50_000
+_MAX_ADDRESS = 2048  # characters of a URL; servers take no longer ones
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueItem:
+    """An item as its source describes it: raw text, not cleaned and not split.
+
+    ``pictures`` holds, per picture, the URLs to take it from, best resolution first. ``sentences`` is not None where
+    the source has split the text already; the other text is not used then.
+    """
+
+    item_id: str
+    title: str = ""
+    brand: str = ""
+    category: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    description: tuple[str, ...] = ()
+    sentences: tuple[str, ...] | None = None
+    pictures: tuple[tuple[str, ...], ...] = ()
+
+
+class RecordError(ValueError):
+    """A record that cannot be used: ``reason`` is counted, ``detail`` is shown with the examples."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason} ({detail})" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+# Makes an item of a parsed line; its second argument is called with (reason, detail) for a picture it leaves out.
+Parse = Callable[[Mapping[str, Any], Callable[[str, str], None]], CatalogueItem]
+
+
+def read_items(path: str | os.PathLike[str], parse: Parse, rejected: Rejected) -> Iterator[CatalogueItem]:
+    """Stream the items of a file of JSON objects, one a line, plain or gzip, in file order. Blank lines are skipped.
+
+    Repeated items are all yielded. A line that cannot be used is counted in ``rejected`` with ``file:line``.
+
+    Raises:
+        UserError: the file cannot be read (see :func:`~dataset_prep.lines.read_lines`), or none of its lines is of use.
+    """
+    n_items = n_lines = 0
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        n_lines += 1
+        where = f"{path}:{number}"
+        try:
+            record = _json_object(line)
+            item = parse(record, lambda reason, detail, where=where: rejected.add(where, reason, detail))  # type: ignore[misc]
+        except RecordError as problem:
+            rejected.add(where, problem.reason, problem.detail)
+            continue
+        n_items += 1
+        yield item
+    if not n_items:
+        why = rejected.describe(n_lines, "lines") if n_lines else "it is empty"
+        raise UserError(f"{path} has no record of an item: {why}. Is it the right file?")
+
+
+def item_token(record: Mapping[str, Any], field: str) -> str:
+    """The item's token.
+
+    Raises:
+        RecordError: it is missing or cannot be one.
+    """
+    if field not in record:
+        raise RecordError(f'no "{field}"')
+    token = record[field]
+    if problem := token_problem(token):
+        raise RecordError(f'"{field}" {problem}', repr(token)[:80])
+    return str(token)
+
+
+def strings(record: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    """A field that is a string or a list of strings, without blank ones; () if it is missing, null or NaN.
+
+    What comes after its first 50,000 characters is left out.
+
+    Raises:
+        RecordError: it is of another type.
+    """
+    value = record.get(field)
+    if is_missing(value):
+        return ()
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(entry, str) for entry in values):
+        raise RecordError(f'"{field}" must be a string or a list of strings', repr(value)[:80])
+    kept, room = [], MAX_FIELD
+    for entry in values:
+        if room <= 0:
+            break
+        if entry and not entry.isspace():
+            kept.append(entry[:room])
+            room -= len(entry)
+    return tuple(kept)
+
+
+def is_missing(value: object) -> bool:
+    """Whether a field says that there is nothing: null, or the NaN that data frames write for it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def is_web_address(text: str) -> bool:
+    """Whether this is an http or https URL with a host."""
+    if len(text) > _MAX_ADDRESS or not text.lower().startswith(("http://", "https://")):
+        return False
+    if " " in text or not text.isprintable():  # control characters, half of a surrogate pair
+        return False
+    try:
+        return bool(urlsplit(text).hostname)
+    except ValueError:  # such as an unclosed [ of an IPv6 address
+        return False
+
+
+def web_pictures(pictures: list[list[object]], leave_out: Callable[[str, str], None]) -> tuple[tuple[str, ...], ...]:
+    """Keep the http and https URLs of each picture, without repeats; any other string is never taken for a file.
+
+    Args:
+        pictures: per picture, URLs best resolution first; what is missing or empty among them is skipped.
+    """
+    kept: dict[tuple[str, ...], None] = {}
+    for addresses in pictures:
+        usable: dict[str, None] = {}
+        for address in addresses:
+            if is_missing(address) or address == "":
+                continue
+            if isinstance(address, str) and is_web_address(address.strip()):
+                usable[address.strip()] = None
+            else:
+                leave_out("picture is not an http or https URL", repr(address)[:80])
+        if usable:
+            kept[tuple(usable)] = None
+    return tuple(kept)
+
+
+def _json_object(line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RecordError("not UTF-8", error.reason) from error
+    except json.JSONDecodeError as error:
+        raise RecordError("not valid JSON", f"{error.msg}, column {error.colno}") from error
+    except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
+        raise RecordError("not valid JSON", str(error)[:80]) from error
+    if not isinstance(record, dict):
+        raise RecordError("not a JSON object", type(record).__name__)
+    return record

@@ -1,0 +1,203 @@
+"""A folder of the user's pictures: found, checked and stored as downloads are, and left as it was."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dataset_prep.layout import Layout
+from dataset_prep.pictures.collect import collect_pictures
+from dataset_prep.pictures.decode import PictureLimits, open_picture
+from dataset_prep.pictures.folder import find_pictures
+from dataset_prep.pictures.missing import missing_pictures
+from dataset_prep.pictures.sources import write_folder_sources
+from dataset_prep.records import write_records
+from recbole_msm4sr.errors import UserError
+
+_ROOT = Path(__file__).parents[3]
+_REAL_DATA = [Path(os.environ.get("MSM4SR_REAL_DATA", _ROOT / "shared" / "data")), _ROOT.parent / "shared" / "data"]
+
+
+def real_folder(name: str) -> Path:
+    folder = next((data / name for data in _REAL_DATA if (data / name).is_dir()), None)
+    if folder is None:
+        pytest.skip(f"{name} is not here: set MSM4SR_REAL_DATA to the folder of the real data sets")
+    return folder
+
+
+def draw(path: Path, colour: str = "red", size: tuple[int, int] = (20, 20)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def result(layout: Layout) -> dict[str, list[str]]:
+    lines = layout.pictures.read_text(encoding="utf-8").splitlines()
+    return {record["item_id"]: record["pictures"] for record in map(json.loads, lines)}
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, bytes, int]]:
+    """Mode, content and time of every file."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_mode, path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout.of(tmp_path / "dataset" / "mine")
+
+
+def test_a_folder_becomes_pictures_and_stays_as_it_was(tmp_path: Path, layout: Layout) -> None:
+    folder = tmp_path / "my pictures"
+    draw(folder / "A.png", "red")
+    draw(folder / "A_2.jpg", "green")
+    draw(folder / "B" / "front.png", "red")  # the same picture as A's first
+    draw(folder / "other.png")
+    (folder / "B" / "page.png").write_text("<html>")
+    (folder / "A_3.jpg").write_bytes((folder / "A_2.jpg").read_bytes()[:200])
+    before = state_of(folder)
+
+    figures = write_folder_sources(folder, layout.picture_sources, ["C", "B", "A"])
+    assert (figures["items"], figures["items_with_pictures"], figures["pictures"]) == (3, 2, 5)
+    assert figures["left_out"]["by_reason"] == {"no such item": 1}
+    assert "other.png" in figures["left_out"]["examples"][0]
+
+    figures = collect_pictures(layout, client=None, workers=2)
+    assert list(result(layout)) == ["C", "B", "A"]
+    assert {item: len(found) for item, found in result(layout).items()} == {"C": 0, "B": 1, "A": 2}
+    assert result(layout)["A"][0] == result(layout)["B"][0]
+    assert (figures["stored"], figures["reused"], figures["asked"], figures["missing"]) == (2, 1, 5, 2)
+    assert set(figures["failed"]["by_reason"]) == {"cannot be decoded", "not a JPEG, PNG, GIF, WebP or BMP picture"}
+    assert [entry.item_id for entry in missing_pictures(layout)] == ["C"]
+    assert (layout.picture_files / result(layout)["A"][1]).samefile(folder / "A_2.jpg")  # no second copy on the disk
+    assert state_of(folder) == before
+
+
+def test_what_changed_is_read_again_and_nothing_else(tmp_path: Path, layout: Layout) -> None:
+    folder = tmp_path / "pictures"
+    for number in range(6):
+        draw(folder / f"I{number}.png", size=(20 + number, 20))
+    (folder / "I5.png").write_bytes(b"damaged")
+    items = [f"I{number}" for number in range(6)]
+    write_folder_sources(folder, layout.picture_sources, items)
+    assert collect_pictures(layout, client=None)["had"] == 5
+    (folder / "I0.png").unlink()  # an editor saves a new file
+    draw(folder / "I0.png", "blue", (50, 50))
+    draw(folder / "I5.png", "blue", (60, 60))
+    (folder / "I1.png").unlink()
+    figures = collect_pictures(layout, client=None)
+    assert (figures["asked"], figures["stored"], figures["had"]) == (3, 2, 5)
+    assert figures["failed"]["by_reason"] == {"no such file": 1}
+    assert open_picture(layout.picture_files / result(layout)["I0"][0]).size == (50, 50)
+    assert result(layout)["I1"] == []
+    figures = collect_pictures(layout, client=None)
+    assert (figures["asked"], figures["dead_skipped"]) == (0, 1)
+
+
+def test_only_regular_files_within_the_limits_are_read(tmp_path: Path, layout: Layout) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    good = draw(tmp_path / "good.png")
+    (tmp_path / "large.png").write_bytes(bytes(5000))
+    sources = {
+        "pipe": f"{tmp_path}/pipe.png",  # opening it would wait for ever
+        "folder": str(tmp_path),
+        "device": "/dev/zero",
+        "absent": f"{tmp_path}/absent.png",
+        "relative": "good.png",
+        "url": "http://127.0.0.1:9/a.png",
+        "nul": f"{tmp_path}/a\x00.png",
+        "large": f"{tmp_path}/large.png",
+        "good": str(good),
+    }
+    write_records(layout.picture_sources, ({"item_id": item, "pictures": [[sources[item]]]} for item in sources))
+    figures = collect_pictures(layout, client=None, limits=PictureLimits(max_bytes=4000))
+    assert [item for item, found in result(layout).items() if found] == ["good"]
+    assert figures["failed"]["by_reason"] == {
+        "not a file": 3,
+        "not an absolute path": 2,
+        "no such file": 1,
+        "cannot be read": 1,
+        "too large": 1,
+    }
+
+
+def test_a_full_disk_keeps_what_was_stored(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        draw(tmp_path / "pictures" / f"I{number}.png", size=(20 + number, 20))
+    write_folder_sources(tmp_path / "pictures", layout.picture_sources, [f"I{number}" for number in range(8)])
+    replace = os.replace
+    calls = iter(range(100))
+
+    def full_later(*arguments: Any) -> None:
+        if next(calls) >= 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full_later)
+        with pytest.raises(UserError, match="No space left"):
+            collect_pictures(layout, client=None, workers=1)
+    assert not layout.pictures.exists()
+    figures = collect_pictures(layout, client=None, workers=1)
+    assert (figures["reused"], figures["stored"], figures["had"]) == (3, 5, 8)
+
+
+def test_a_known_item_that_ends_in_a_number_keeps_its_picture(tmp_path: Path) -> None:
+    for name in ("A.jpg", "A_2.jpg", "B_7.jpg", "B_7_2.jpg", "B_7_10.jpg"):
+        draw(tmp_path / name)
+    named = {item: [path.name for path in paths] for item, paths in find_pictures(tmp_path, {"A", "B_7"}).items()}
+    assert named == {"A": ["A.jpg", "A_2.jpg"], "B_7": ["B_7.jpg", "B_7_2.jpg", "B_7_10.jpg"]}
+    both = find_pictures(tmp_path, {"A", "A_2", "B_7"})
+    assert [path.name for path in both["A_2"]] == ["A_2.jpg"]
+
+
+def test_a_folder_without_any_picture_of_the_items_is_a_user_error(tmp_path: Path, layout: Layout) -> None:
+    draw(tmp_path / "pictures" / "X.png")
+    with pytest.raises(UserError, match=r"X\.png.*such as 'A'"):
+        write_folder_sources(tmp_path / "pictures", layout.picture_sources, ["A", "B"])
+    assert not layout.picture_sources.exists()
+
+
+def test_file_names_that_are_not_unicode_are_counted(tmp_path: Path, layout: Layout) -> None:
+    draw(tmp_path / "pictures" / "A.png")
+    folder = os.fsencode(tmp_path / "pictures")
+    try:
+        os.link(os.path.join(folder, b"A.png"), os.path.join(folder, b"\xe9.png"))
+    except OSError:
+        pytest.skip("this file system takes Unicode names alone")
+    figures = write_folder_sources(tmp_path / "pictures", layout.picture_sources, ["A"])
+    assert (figures["pictures"], figures["left_out"]["by_reason"]) == (1, {"its name is not valid Unicode": 1})
+    json.dumps(figures, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(("name", "n_pictures"), [("amazon-gift-cards/images", 111), ("ml-100k/posters", 1642)])
+def test_real_pictures_all_go_through(layout: Layout, name: str, n_pictures: int) -> None:
+    folder = real_folder(name)
+    items = sorted(find_pictures(folder))[:150]
+    figures = write_folder_sources(folder, layout.picture_sources, ["no such item", *items])
+    assert figures["items_with_pictures"] == min(n_pictures, 150)
+    figures = collect_pictures(layout, client=None, workers=2)
+    assert figures["failed"]["total"] == 0
+    assert figures["items_with_pictures"] == len(items)
+    for pictures in list(result(layout).values())[:10]:
+        for stored in pictures:
+            assert open_picture(layout.picture_files / stored).mode == "RGB"
+
+
+def test_a_picture_of_the_store_is_its_file_byte_for_byte(tmp_path: Path, layout: Layout) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20)).save(file, "JPEG")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "A.png").write_bytes(file.getvalue() + b"whatever a camera appends")
+    write_folder_sources(tmp_path / "pictures", layout.picture_sources, ["A"])
+    collect_pictures(layout, client=None)
+    [stored] = result(layout)["A"]
+    assert stored.endswith(".jpg")
+    assert (layout.picture_files / stored).read_bytes() == (tmp_path / "pictures" / "A.png").read_bytes()

@@ -1,0 +1,194 @@
+"""Catalogue items -> text.jsonl and picture_sources.jsonl."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import json
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataset_prep.layout import Layout
+from dataset_prep.rejected import Rejected
+from dataset_prep.text import build
+from dataset_prep.text.build import build_text, items_with
+from dataset_prep.text.catalogue import CatalogueItem
+from dataset_prep.text.sentences import read_sentences
+from dataset_prep.text.workers import ordered_map
+from recbole_msm4sr.errors import UserError
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout.of(tmp_path / "dataset" / "tiny")
+
+
+def item(item_id: str, title: str = "A mug", n_pictures: int = 0) -> CatalogueItem:
+    pictures = tuple((f"https://x.org/{item_id}/{i}.jpg", f"https://x.org/{i}_s.jpg") for i in range(n_pictures))
+    return CatalogueItem(item_id, title=title, pictures=pictures)
+
+
+def read(path: Path) -> dict[str, Any]:
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {record.pop("item_id"): next(iter(record.values())) for record in records}
+
+
+def test_exactly_the_items_asked_for_are_written_found_ones_first(layout: Layout) -> None:
+    items = [item("c", "Sea", 2), item("x"), item("a", "Ä", 0), item("../b", "Bee", 12)]
+    rejected = Rejected()
+    rejected.add("meta.json:9", "not valid JSON")
+    figures = build_text(layout, iter(items), tokens=["gone", "a", "../b", "c", "lost"], rejected=rejected)
+    assert list(read(layout.sentences).items()) == [
+        ("c", ["Sea"]),
+        ("a", ["Ä"]),
+        ("../b", ["Bee"]),
+        ("gone", []),
+        ("lost", []),
+    ]
+    pictures = read(layout.picture_sources)
+    assert list(pictures) == ["c", "a", "../b", "gone", "lost"]
+    assert [len(found) for found in pictures.values()] == [2, 0, 10, 0, 0]
+    assert pictures["c"][0] == ["https://x.org/c/0.jpg", "https://x.org/0_s.jpg"]
+    assert figures == {
+        "items": 5,
+        "with_text": 3,
+        "with_pictures": 2,
+        "sentences": 3,
+        "sentences_per_item": 0.6,
+        "items_by_sentences": {"0": 2, "1": 3},
+        "pictures": 12,
+        "dropped": {},
+        "commonest": {"Sea": 0.2, "Ä": 0.2, "Bee": 0.2},
+        "without_record": 2,
+        "without_record_examples": ["gone", "lost"],
+        "records_of_other_items": 1,
+        "repeats": {"identical": 0, "conflicting": 0},
+        "rejected": rejected.as_dict(),
+    }
+    assert json.loads(json.dumps(figures)) == figures
+    assert {path.name for path in layout.root.rglob("*") if path.is_file()} == {"text.jsonl", "picture_sources.jsonl"}
+
+
+def test_all_items_are_written_when_none_are_named_and_the_limits_hold(layout: Layout) -> None:
+    items = [CatalogueItem("1", title="One", brand="Two"), item("2", n_pictures=3)]
+    build_text(layout, items, max_sentences=1, max_pictures=2, rejected=Rejected())
+    assert read(layout.sentences) == {"1": ["One"], "2": ["A mug"]}
+    assert [len(pictures) for pictures in read(layout.picture_sources).values()] == [0, 2]
+    with pytest.raises(UserError, match="must be 1 or more"):
+        build_text(layout, items, max_pictures=0, rejected=Rejected())
+
+
+def test_the_first_record_of_an_item_counts_and_repeats_are_told_apart(layout: Layout) -> None:
+    items = [item("1", "First"), item("1", "First"), item("1", "Second"), item("2"), item("9"), item("9")]
+    figures = build_text(layout, items, tokens=["1", "2"], rejected=Rejected())
+    assert read(layout.sentences) == {"1": ["First"], "2": ["A mug"]}
+    assert figures["repeats"] == {"identical": 1, "conflicting": 1}
+    assert figures["records_of_other_items"] == 2
+
+
+def test_what_is_written_reads_back_as_it_is(layout: Layout) -> None:
+    text = CatalogueItem(
+        "1", title="é \ud800 “x” &lt;b&gt;", description=("Eat. Shop. Relax. See <b>it</b> here now.",)
+    )
+    build_text(layout, [text], rejected=Rejected())
+    assert (
+        read_sentences(layout.sentences)
+        == read(layout.sentences)
+        == {"1": ['é "x"', "Eat. Shop. Relax. See it here now."]}
+    )
+
+
+def test_workers_write_the_same_bytes_as_one_process(layout: Layout, tmp_path: Path) -> None:
+    items = [
+        CatalogueItem(str(i), title=f"Mug {i}", description=(f"It holds {i} litres. Mug {i}",)) for i in range(700)
+    ]
+    other = Layout.of(tmp_path / "dataset" / "other")
+    tokens = [*map(str, range(699, -1, -1)), "gone"]
+    alone = build_text(layout, iter(items), tokens=tokens, rejected=Rejected())
+    together = build_text(other, iter(items), tokens=tokens, workers=2, rejected=Rejected())
+    assert together == alone
+    assert other.sentences.read_bytes() == layout.sentences.read_bytes()
+    assert other.picture_sources.read_bytes() == layout.picture_sources.read_bytes()
+
+
+def test_a_parallel_map_reads_no_more_than_three_elements_a_worker_ahead() -> None:
+    read_so_far = []
+
+    def elements() -> Iterator[int]:
+        for number in range(50):
+            read_so_far.append(number)
+            yield number
+
+    results = ordered_map(abs, elements(), 2)
+    assert next(results) == (0, 0)
+    assert len(read_so_far) == 6
+    assert [made for _, made in results] == list(range(1, 50))
+
+
+def test_an_error_in_a_worker_reaches_the_caller() -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(ordered_map(int, ["1", "x", "3"], 2))
+
+
+def test_no_record_for_any_item_is_a_user_error_that_leaves_nothing(layout: Layout) -> None:
+    with pytest.raises(UserError, match="none of the items asked for has a record"):
+        build_text(layout, [item("1")], tokens=["2"], rejected=Rejected())
+    assert not list(layout.root.rglob("*.*"))
+
+
+def test_a_full_disk_leaves_the_earlier_files_and_nothing_else(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_text(layout, [item("1", "Old")], rejected=Rejected())
+
+    def full(path: Path, *args: Any, **options: Any) -> Any:
+        file = builtins.open(path, *args, **options)  # noqa: SIM115
+        if ".text.jsonl" in str(path):
+
+            def write(text: str) -> int:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            monkeypatch.setattr(file, "write", write)
+        return file
+
+    monkeypatch.setattr(build, "open", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        build_text(layout, [item("1", "New")], rejected=Rejected())
+    monkeypatch.undo()
+    assert read(layout.sentences) == {"1": ["Old"]}
+    assert {path.name for path in layout.root.rglob("*") if path.is_file()} == {"text.jsonl", "picture_sources.jsonl"}
+
+
+def test_memory_grows_with_the_number_of_items_and_not_with_their_text(layout: Layout) -> None:
+    sentences = " ".join(f"This is sentence {i}." for i in range(10))
+
+    def items() -> Iterator[CatalogueItem]:
+        for number in range(1000):
+            yield CatalogueItem(f"{number:010}", description=(sentences, f"{'x' * 20_000}{number}"))
+
+    tracemalloc.start()
+    try:
+        build_text(layout, items(), rejected=Rejected())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * 2**20  # a chunk of 256 items of 20 kB is 5 MiB; all of them are 19
+
+
+def test_items_with_finds_what_build_text_finds(layout: Layout) -> None:
+    items = [
+        item("text"),
+        item("both", n_pictures=1),
+        CatalogueItem("junk", title="<img src=x>", features=("***", "Product Description")),
+        item("late", title=""),
+        item("late", n_pictures=1),  # a repeat: the first record counts
+        CatalogueItem("picture", pictures=(("https://x.org/1.jpg",),)),
+        CatalogueItem("ready", sentences=("x",)),
+    ]
+    found = items_with(iter(items))
+    assert found == {"text": {"text", "both", "ready"}, "image": {"both", "picture"}}
+    build_text(layout, items, rejected=Rejected())
+    assert {name for name, sentences in read(layout.sentences).items() if sentences} == found["text"]
+    assert {name for name, pictures in read(layout.picture_sources).items() if pictures} == found["image"]
