@@ -29,6 +29,11 @@ class Layout:
         return self.root / f"{self.name}.inter"
 
     @property
+    def items(self) -> Path:
+        """RecBole's atomic file of item attributes."""
+        return self.root / f"{self.name}.item"
+
+    @property
     def sentences(self) -> Path:
         """``text.jsonl``: ``{"item_id": str, "sentences": [str, ...]}`` a line."""
         return self.root / "text.jsonl"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dataset_prep.tokens import token_problem
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.files import atomic_file
 
@@ -85,8 +86,6 @@ def _item_id(record: dict[str, Any], where: str) -> str:
     if "item_id" not in record:
         raise UserError(f'{where}: has no "item_id": add the token that the .inter file uses for the item')
     item_id = record["item_id"]
-    if not isinstance(item_id, str) or not item_id or any(mark in item_id for mark in "\t\r\n"):
-        raise UserError(
-            f'{where}: "item_id" is {item_id!r}: it must be a string, not empty, without tabs or line breaks'
-        )
+    if problem := token_problem(item_id):
+        raise UserError(f'{where}: "item_id" is {item_id!r}, which {problem}: give the token of the .inter file')
     return item_id

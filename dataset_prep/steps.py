@@ -26,7 +26,10 @@ from recbole_msm4sr.files import atomic_file, sha256_of_file
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-_PACKAGES = ("torch", "transformers", "sentence-transformers", "pillow", "sentencex", "numpy")
+_PACKAGES = (
+    *("numpy", "pillow", "torch", "transformers", "sentence-transformers"),
+    *("ftfy", "selectolax", "sentencex", "wordfreq"),
+)
 
 
 def run_step(
@@ -38,6 +41,7 @@ def run_step(
     outputs: Sequence[Path],
     work: Callable[[], Mapping[str, Any]],
     parallel: bool = False,
+    again: bool = False,
 ) -> dict[str, Any]:
     """Run ``work`` unless an earlier run with the same settings and inputs left all outputs in place.
 
@@ -49,6 +53,7 @@ def run_step(
         outputs: files and folders that ``work`` makes.
         work: returns the figures for the summary.
         parallel: whether all processes of torchrun run ``work``; otherwise the first does, and the others wait.
+        again: run it even so.
 
     Returns:
         The summary: ``step``, ``settings``, ``inputs``, ``outputs``, ``figures``, ``seconds``, ``finished`` (UTC),
@@ -61,7 +66,7 @@ def run_step(
 
     def finished_before() -> dict[str, Any] | None:
         earlier = read_summary(layout, name)
-        if earlier is None:
+        if earlier is None or again:
             return None
         if earlier["settings"] != settings or _digests(earlier["inputs"]) != _digests(identify(earlier["inputs"])):
             logger.info("%s: its settings or inputs have changed since %s; it runs again", name, earlier["finished"])

@@ -13,6 +13,16 @@ from pathlib import Path
 from recbole_msm4sr.errors import UserError
 
 
+def _read_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+# It can only be read by setting it, for all threads: once, while modules are imported.
+_UMASK = _read_umask()
+
+
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the target's folder; rename it to ``path`` if the block succeeds, else delete it.
@@ -26,9 +36,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; a result is not
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes files private; a result is not
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -49,9 +57,7 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     replaced = temporary.with_suffix(".old")
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
+        temporary.chmod(0o777 & ~_UMASK)
         if target.exists():
             os.replace(target, replaced)
         os.replace(temporary, target)

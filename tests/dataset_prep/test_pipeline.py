@@ -1,0 +1,206 @@
+"""Raw files to a data set, by the command line, as a user does it: Amazon 2018, Amazon 2023, and own files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fault_server import FaultServer, body
+from tiny_release import CATEGORY, TinyRelease, make_release
+
+from dataset_prep.__main__ import main
+from dataset_prep.demo.catalogue import dictionary, make_items
+from dataset_prep.demo.encoders import build_clip, build_sentence_encoder
+from dataset_prep.layout import Layout
+from dataset_prep.steps import read_summary
+from recbole_msm4sr import run
+from recbole_msm4sr.data.feature_store import FeatureStore
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that name small encoders of the real classes, and their dictionary."""
+    folder = tmp_path_factory.mktemp("encoders")
+    words = dictionary()
+    build_clip(folder / "clip", make_items(64, np.random.default_rng(1)), words, seed=1, steps=3)
+    build_sentence_encoder(folder / "sentence", words, seed=1)
+    (folder / "words.txt").write_text("\n".join(words))
+    return [
+        f"--clip={folder / 'clip'}",
+        f"--sentence-encoder={folder / 'sentence'}",
+        f"--words={folder / 'words.txt'}",
+        "--device=cpu",
+        "--workers=2",
+    ]
+
+
+def _serve(server: FaultServer, release: int) -> TinyRelease:
+    made = make_release(release, lambda name: server.url(f"/pictures/{name}"))
+    for path, content in made.files.items():
+        server.serve(f"/mirror/{path}", body(content, "application/gzip"))
+    for name, content in made.pictures.items():
+        server.serve(f"/pictures/{name}", body(content, "image/jpeg"))
+    return made
+
+
+def _amazon(server: FaultServer, release: int, out: Path, encoders: list[str]) -> list[str]:
+    return [
+        "amazon",
+        f"--release={release}",
+        f"--category={CATEGORY[release]}",
+        f"--mirror={server.url('/mirror')}",
+        f"--out={out}",
+        "--allow-private",
+        "--min-user=5",
+        *encoders,
+    ]
+
+
+@pytest.mark.parametrize("release", [2018, 2023])
+def test_amazon_from_a_mirror_to_a_trained_model(
+    fault_server: FaultServer, release: int, tmp_path: Path, encoders: list[str]
+) -> None:
+    made = _serve(fault_server, release)
+    out = tmp_path / "dataset" / "Tiny"
+    assert main(_amazon(fault_server, release, out, encoders)) == 0
+    layout = Layout.of(out)
+    lines = layout.interactions.read_text().splitlines()[1:]
+    assert len(lines) == len(made.events)
+    items = {line.split("\t")[1] for line in lines}
+    expected = {item.token: item for item in made.items if item.token in items}
+    for modality in ("text", "image"):
+        store = FeatureStore.open(layout.features(modality))
+        assert set(store.item_tokens) == items
+        for token, item in expected.items():
+            n_rows = len(store.rows_of(token))
+            assert n_rows == item.n_pictures if modality == "image" else (n_rows > 0) >= item.has_text
+    manifest = FeatureStore.open(layout.features("image")).manifest
+    assert manifest["options"]["top_n"] == 15
+    assert manifest["options"]["dictionary_sha256"] == read_summary(layout, "dictionary")["figures"]["sha256"]
+    assert layout.items.read_text().startswith("item_id:token\tclass:token_seq\tbrand:token\n")
+    result = run(
+        "MSM4SR",
+        "Tiny",
+        config_dict={"data_path": str(out.parent), "pretrain_epochs": 1, "epochs": 1, "use_gpu": False, "n_experts": 2},
+    )
+    assert 0 <= result["test_result"]["recall@20"] <= 1
+
+
+def test_a_second_run_asks_nothing_and_changes_nothing(
+    fault_server: FaultServer, tmp_path: Path, encoders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _serve(fault_server, 2018)
+    out = tmp_path / "Tiny"
+    assert main(_amazon(fault_server, 2018, out, encoders)) == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    asked = len(fault_server.requests)
+    capsys.readouterr()
+    assert main(_amazon(fault_server, 2018, out, encoders)) == 0
+    assert len(fault_server.requests) == asked
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+    log = capsys.readouterr().err
+    for step in ("get", "interactions", "text", "pictures", "dictionary", "words", "features"):
+        assert f"{step}: done already" in log
+
+
+def test_one_changed_option_runs_the_steps_that_depend_on_it_alone(
+    fault_server: FaultServer, tmp_path: Path, encoders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _serve(fault_server, 2018)
+    argv = _amazon(fault_server, 2018, tmp_path / "Tiny", encoders)
+    assert main(argv) == 0
+    capsys.readouterr()
+    assert main([*argv, "--top-n=5"]) == 0
+    log = capsys.readouterr().err
+    for step in ("get", "interactions", "text", "pictures", "dictionary"):
+        assert f"{step}: done already" in log
+    for step in ("words", "features"):
+        assert f"{step}: finished" in log
+
+
+def test_steps_can_be_run_one_by_one(
+    fault_server: FaultServer, tmp_path: Path, encoders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _serve(fault_server, 2018)
+    argv = _amazon(fault_server, 2018, tmp_path / "single" / "Tiny", encoders)
+    assert main([*argv, "--steps=features"]) == 2
+    assert "text.jsonl is missing: run the step that makes it" in capsys.readouterr().err
+    for step in ("get", "interactions", "text", "pictures", "words", "features"):
+        assert main([*argv, f"--steps={step}"]) == 0
+    whole = tmp_path / "whole" / "Tiny"
+    assert main(_amazon(fault_server, 2018, whole, encoders)) == 0
+    for name in ("Tiny.inter", "Tiny.item", "text.jsonl", "image_keywords.jsonl", "features/text/values.npy"):
+        assert (tmp_path / "single" / "Tiny" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_own_files_with_pictures_in_a_folder(tmp_path: Path, encoders: list[str]) -> None:
+    made = make_release(2018, lambda name: f"http://127.0.0.1:9/{name}")
+    with open(tmp_path / "mine.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["who", "what", "when"])
+        writer.writerows((event.user, event.item, event.timestamp) for event in made.events)
+    with open(tmp_path / "mine.jsonl", "w") as file:
+        for item in made.items:
+            record = {"item_id": item.token, "title": f"A {item.material} {item.kind}", "note": item.theme}
+            file.write(json.dumps(record) + "\n")
+    (tmp_path / "pictures").mkdir()
+    for name, content in made.pictures.items():
+        token, number = name.removesuffix(".jpg").split("_")
+        (tmp_path / "pictures" / (f"{token}.jpg" if number == "1" else name)).write_bytes(content)
+    argv = [
+        "custom",
+        f"--inter={tmp_path / 'mine.csv'}",
+        "--columns=user=who,item=what,timestamp=when",
+        f"--text={tmp_path / 'mine.jsonl'}",
+        f"--images={tmp_path / 'pictures'}",
+        f"--out={tmp_path / 'dataset' / 'mine'}",
+        *encoders,
+    ]
+    assert main(argv) == 0
+    layout = Layout.of(tmp_path / "dataset" / "mine")
+    text, image = (FeatureStore.open(layout.features(name)) for name in ("text", "image"))
+    for item in made.items:
+        if item.token in text:
+            assert len(text.rows_of(item.token)) == 2
+            assert len(image.rows_of(item.token)) == item.n_pictures
+
+
+def test_vectors_of_pictures_instead_of_words(fault_server: FaultServer, tmp_path: Path, encoders: list[str]) -> None:
+    _serve(fault_server, 2018)
+    out = tmp_path / "Tiny"
+    assert main([*_amazon(fault_server, 2018, out, encoders), "--image-features=clip"]) == 0
+    assert not (out / "image_keywords.jsonl").exists()
+    assert FeatureStore.open(out / "features" / "image").n_rows > 0
+
+
+def test_a_broken_pictures_host_is_no_reason_to_lose_the_rest(
+    fault_server: FaultServer, tmp_path: Path, encoders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = _serve(fault_server, 2018)
+    dead = [name for number, name in enumerate(made.pictures) if number % 3 == 0]
+    for name in dead:
+        del fault_server.routes[f"/pictures/{name}"]
+    out = tmp_path / "Tiny"
+    assert main(_amazon(fault_server, 2018, out, encoders)) == 0
+    figures = read_summary(Layout.of(out), "pictures")["figures"]
+    assert figures["failed"]["total"] > 0
+    assert figures["failed"]["total"] <= len(dead)
+    capsys.readouterr()
+    assert main(["info", str(out), "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["interactions"]["users"] == 40
+
+
+def test_what_cannot_work_is_said_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "Tiny"
+    (tmp_path / "a.csv").write_text("user,item,timestamp\n")
+    assert main(["amazon", "--category=Prime_Pantri", f"--out={out}"]) == 2
+    assert "Prime_Pantry" in capsys.readouterr().err
+    assert main(["custom", f"--inter={tmp_path / 'a.csv'}", "--modalities=text", f"--out={out}"]) == 2
+    assert "there is no text to encode" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["custom", f"--inter={tmp_path / 'a.csv'}", "--steps=cook", f"--out={out}"])
+    assert "'cook' is none of get" in capsys.readouterr().err
