@@ -25,7 +25,7 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=[*find_packages(include=["recbole_msm4sr*", "dataset_prep*"]), *PROPERTIES],
     package_dir=PROPERTIES,
-    package_data={name: ["*.yaml"] for name in PROPERTIES},
+    package_data={**{name: ["*.yaml"] for name in PROPERTIES}, "dataset_prep.gallery": ["template/*"]},
     install_requires=[
         # RecBole 1.2.1 requires ray<=2.6.3, which has no wheel for Python 3.12: there it is installed by hand with
         # --no-deps (docs/compatibility.md), and what it needs beside ray is listed here.
@@ -37,20 +37,24 @@ setup(
         'scikit-learn; python_version >= "3.12"',
         'texttable; python_version >= "3.12"',
         'thop; python_version >= "3.12"',
+        # ftfy, selectolax and urllib3 are of dataset_prep: the demo is made by the same code as any data set.
+        "ftfy>=6.3,<7",
         "numpy>=1.26.4,<2.6",
         "pandas>=2.3.3,<3.2",
         "pillow>=13,<14",
         "pyyaml>=6,<7",
         "scipy>=1.16.3,<1.19",
+        "selectolax>=1,<2",
         "sentence-transformers>=6.2,<7",
         "tabulate>=0.10,<0.11",
         "tensorboard>=2.21,<3",
         "torch>=2.13,<2.14",
         "tqdm>=4.70,<5",
         "transformers>=5.23,<6",
+        "urllib3>=2.6,<3",
     ],
     extras_require={
-        "prep": ["sentencex>=1,<2"],
+        "prep": ["jinja2>=3.1,<4", "markupsafe>=3,<4", "scikit-learn", "sentencex>=1,<2", "wordfreq>=3.1,<4"],
         "study": ["matplotlib>=3.11,<4", "optuna>=5,<6"],
         "dev": [
             "build>=1.6,<2",

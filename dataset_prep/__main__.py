@@ -45,12 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _prepare(arguments: argparse.Namespace) -> None:
     from dataset_prep.info import describe
     from dataset_prep.info_text import describe_as_text
+    from dataset_prep.layout import Layout
     from dataset_prep.pipeline import prepare
     from dataset_prep.quiet import quiet_transformers
     from dataset_prep.ranks import rank
 
+    layout = Layout.of(arguments.out)
     with quiet_transformers():
-        layout = prepare(source_of(arguments), arguments.out, options_of(arguments))
+        prepare(source_of(arguments), layout, options_of(arguments))
     if rank() == 0 and layout.interactions.is_file():
         print(describe_as_text(describe(layout)))
 
@@ -70,9 +72,11 @@ def _gallery(arguments: argparse.Namespace) -> None:
 
     path, _ = write_gallery(
         Layout.of(arguments.path),
-        max_items=arguments.items,
-        order=arguments.order,
+        max_items=arguments.max_items,
         seed=arguments.seed,
+        thumbnail=arguments.thumbnail,
+        order=arguments.order,
+        missing_share=arguments.missing_share,
         out=arguments.out,
     )
     print(path)

@@ -47,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
 
     gallery = add("gallery", "one HTML page: items with pictures, words and sentences")
     gallery.add_argument("path", metavar="dataset/NAME")
-    gallery.add_argument("--items", type=_positive, default=200, help="at most (default: %(default)s)")
+    gallery.add_argument("--max-items", type=_positive, default=200, help="(default: %(default)s)")
+    gallery.add_argument("--thumbnail", type=_positive, default=160, help="longer side, pixels (default: %(default)s)")
+    gallery.add_argument("--missing-share", type=float, default=0.2, help="of items that lack something (default: 0.2)")
     gallery.add_argument("--order", choices=("random", "popular"), default="random", help="(default: %(default)s)")
     gallery.add_argument("--seed", type=int, default=0, help="of the choice of items (default: %(default)s)")
     gallery.add_argument("--out", metavar="FILE", help="(default: dataset/NAME/gallery.html)")

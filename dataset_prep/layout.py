@@ -9,19 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Layout:
-    """The folder ``dataset/<name>``. Its name is the data set's; what training does not read lies in ``prep``."""
+    """The folder ``dataset/<name>`` and the data set's name; what training does not read lies in ``prep``."""
 
     root: Path
+    name: str
 
     @classmethod
     def of(cls, out: str | os.PathLike[str]) -> Layout:
-        """The layout of ``out``, made absolute: what a step starts does not depend on the current folder."""
-        return cls(Path(out).absolute())
-
-    @property
-    def name(self) -> str:
-        """The data set's name."""
-        return self.root.name
+        """The layout of ``out``, whose last part is the name; absolute, whatever the current folder becomes."""
+        root = Path(out).absolute()
+        return cls(root, root.name)
 
     @property
     def interactions(self) -> Path:

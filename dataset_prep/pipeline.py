@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,8 +86,8 @@ class Options:
                 raise UserError(f"{name}: there is no {unknown[0] if values else 'value'!r}: take {', '.join(known)}")
 
 
-def prepare(source: Source, out: str | os.PathLike[str], options: Options) -> Layout:
-    """Make ``out`` a data set: ``out/<name>.inter``, ``.item``, ``text.jsonl``, ..., ``features/``.
+def prepare(source: Source, layout: Layout, options: Options) -> None:
+    """Make a data set: ``<name>.inter``, ``<name>.item``, ``text.jsonl``, ..., ``features/``.
 
     What is done is skipped, what was interrupted goes on. Under torchrun all processes call this with one shared
     folder: they share the encoders' work, and the first does the rest.
@@ -98,7 +97,6 @@ def prepare(source: Source, out: str | os.PathLike[str], options: Options) -> La
         OSError: the disk is full or cannot be written; what is done is kept.
     """
     options.check()
-    layout = Layout.of(out)
     once(lambda: layout.prep.mkdir(parents=True, exist_ok=True))
     modalities = _modalities(source, layout, options)
     image = "image" in modalities
@@ -113,7 +111,6 @@ def prepare(source: Source, out: str | os.PathLike[str], options: Options) -> La
     for step in STEPS:
         if step in options.steps:
             work[step]()
-    return layout
 
 
 def _modalities(source: Source, layout: Layout, options: Options) -> tuple[str, ...]:

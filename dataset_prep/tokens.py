@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+#: What pandas, with which RecBole reads atomic files, takes for a missing value.
+MISSING = frozenset(
+    ("", "#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
+).union(("-NaN", "-nan", "-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN"))
+
 
 def token_problem(token: object) -> str | None:
     """Why ``token`` cannot name a user or an item, in a few fixed words; None if it can.
 
-    Path separators are allowed: no step makes a file name of a token. RecBole reads tokens as they stand.
+    Path separators are allowed: no step makes a file name of a token. What RecBole's reader would take for something
+    else is not: ``NA`` and its like are missing values to it, and a cell that starts with a quote goes on to the next.
     """
     if not isinstance(token, str):
         return "is not a string"
@@ -14,6 +20,10 @@ def token_problem(token: object) -> str | None:
         return "is empty"
     if any(mark in token for mark in "\t\r\n"):
         return "holds a tab or a line break"
+    if token in MISSING:
+        return "stands for a missing value"
+    if token.startswith('"'):
+        return "starts with a quote"
     if token == "[PAD]":
         return "is RecBole's padding"
     try:

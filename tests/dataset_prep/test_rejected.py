@@ -27,6 +27,6 @@ def test_tokens_that_can_be_used(token: str) -> None:
     assert token_problem(token) is None
 
 
-@pytest.mark.parametrize("token", ["", " ", "a\tb", "a\nb", "[PAD]", 7, None, "\ud800"])
+@pytest.mark.parametrize("token", ["", " ", "a\tb", "a\nb", "[PAD]", "NA", "null", '"quoted', 7, None, "\ud800"])
 def test_tokens_that_cannot(token: object) -> None:
     assert token_problem(token) is not None

@@ -20,7 +20,8 @@ from dataset_prep.demo.pictures import draw
 from dataset_prep.features.sentence_encoder import load_sentence_encoder
 from dataset_prep.records import read_image_keywords
 from dataset_prep.text.sentences import read_sentences
-from dataset_prep.words.tagger import PictureTagger
+from dataset_prep.words.clip import Clip
+from dataset_prep.words.nearest import nearest_words
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.errors import UserError
 
@@ -33,7 +34,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files but the steps' summaries, which say when and how long."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.match("prep/*.json")
+    }
 
 
 def test_the_same_seed_gives_the_same_bytes(small: Path, tmp_path: Path) -> None:
@@ -52,7 +58,8 @@ def test_every_file_is_there_and_covers_the_same_items(small: Path) -> None:
     tokens = [line.split("\t")[0] for line in (small / "demo.item").read_text(encoding="utf-8").splitlines()[1:]]
     sentences, pictures = read_sentences(small / "text.jsonl"), read_image_keywords(small / "image_keywords.jsonl")
     assert list(sentences) == tokens
-    assert len(tokens) == SMALL.n_items
+    taken = {line.split("\t")[1] for line in (small / "demo.inter").read_text(encoding="utf-8").splitlines()[1:]}
+    assert set(tokens) == taken
     for modality, by_item in (("text", sentences), ("image", pictures)):
         store = FeatureStore.open(small / "features" / modality)
         store.verify()
@@ -60,14 +67,14 @@ def test_every_file_is_there_and_covers_the_same_items(small: Path) -> None:
         rows = dict(zip(tokens, np.diff(store.offsets).tolist(), strict=True))
         assert rows == {token: len(by_item.get(token, [])) for token in tokens}
     assert {len(words) for words in pictures[tokens[0]]} == {SMALL.top_n}
-    assert (small / "words.txt").read_text(encoding="utf-8").split() == dictionary()
+    assert (small / "raw" / "words.txt").read_text(encoding="utf-8").split() == dictionary()
     assert "Everything in this folder is generated" in (small / "README.txt").read_text(encoding="utf-8")
 
 
 def test_the_atomic_files_are_recboles(small: Path) -> None:
     inter = (small / "demo.inter").read_text(encoding="utf-8").splitlines()
     assert inter[0] == "user_id:token\titem_id:token\ttimestamp:float"
-    assert (small / "demo.item").read_text(encoding="utf-8").startswith("item_id:token\tclass:token_seq\n")
+    assert (small / "demo.item").read_text(encoding="utf-8").startswith("item_id:token\tclass:token_seq\tbrand:token\n")
     histories = defaultdict(list)
     for line in inter[1:]:
         user, item, timestamp = line.split("\t")
@@ -101,7 +108,9 @@ def test_keywords_of_new_pictures_are_true(tmp_path: Path) -> None:
     build_clip(tmp_path, make_items(600, np.random.default_rng(1)), words, seed=1, steps=140)
     rng = np.random.default_rng(2)
     items = make_items(100, rng)
-    found = PictureTagger(str(tmp_path), words, "cpu").keywords([draw(item, rng) for item in items], top_n=5)
+    clip = Clip(str(tmp_path), "cpu")
+    vectors = clip.encode(np.stack([clip.pixels(draw(item, rng)) for item in items]))
+    found = [[words[place] for place in row] for row in nearest_words(vectors, clip.encode_words(words), 5).tolist()]
     true = [len(item.visual_words().intersection(top)) / 5 for item, top in zip(items, found, strict=True)]
     chance = 6 / len(words)
     print(f"precision@5 {np.mean(true):.3f}, by chance {chance:.3f}")
@@ -109,7 +118,7 @@ def test_keywords_of_new_pictures_are_true(tmp_path: Path) -> None:
 
 
 def test_vectors_of_different_sentences_differ(small: Path) -> None:
-    encoder = load_sentence_encoder(str(small / "encoders" / "sentence"), "cpu")
+    encoder = load_sentence_encoder(str(small / "encoders" / "demo-sentence-encoder"), "cpu")
     sentences = sorted({text for texts in read_sentences(small / "text.jsonl").values() for text in texts})
     vectors = encoder.encode(sentences, batch_size=64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -122,7 +131,7 @@ def test_a_failure_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr(demo, "encode_dataset", fail)
+    monkeypatch.setattr(demo, "prepare", fail)
     with pytest.raises(RuntimeError, match="disk full"):
         make_demo(tmp_path / "demo", sizes=SMALL)
     assert list(tmp_path.iterdir()) == []

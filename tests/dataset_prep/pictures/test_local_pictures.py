@@ -201,3 +201,25 @@ def test_a_picture_of_the_store_is_its_file_byte_for_byte(tmp_path: Path, layout
     [stored] = result(layout)["A"]
     assert stored.endswith(".jpg")
     assert (layout.picture_files / stored).read_bytes() == (tmp_path / "pictures" / "A.png").read_bytes()
+
+
+def test_pictures_are_found_by_all_three_namings_in_order(tmp_path: Path) -> None:
+    for name in ("B_10.png", "B_2.PNG", "B.jpg", "A/z.jpg", "A/b.webp", "C_1.jpeg", "B/x.png", ".hidden.png", "C.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    found = find_pictures(tmp_path)
+    names = {item: [str(path.relative_to(tmp_path)) for path in paths] for item, paths in found.items()}
+    assert names == {
+        "A": ["A/b.webp", "A/z.jpg"],
+        "B": ["B.jpg", "B_2.PNG", "B_10.png", "B/x.png"],
+        "C": ["C_1.jpeg"],
+    }
+    assert list(names) == ["A", "B", "C"]
+
+
+def test_a_folder_without_pictures_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a folder"):
+        find_pictures(tmp_path / "absent")
+    with pytest.raises(UserError, match="holds no picture"):
+        find_pictures(tmp_path)

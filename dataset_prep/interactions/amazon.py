@@ -1,0 +1,117 @@
+"""Events of the Amazon releases of 2018 and 2023, from their reviews or from their tables of ratings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from dataset_prep.interactions.events import Event, UnusableError, checked_number, checked_token
+from dataset_prep.lines import read_lines
+from dataset_prep.rejected import Rejected
+from recbole_msm4sr.errors import UserError
+
+
+@dataclass(frozen=True)
+class ReviewFormat:
+    """What a release calls the fields of a review, and the order of its table of ratings."""
+
+    user: str
+    item: str
+    time: str
+    ticks: int  # of its clock in a second
+    columns: tuple[str, ...]
+
+
+FORMATS = {
+    # Its tables of ratings have no header, and the item first; those of 2014 have the user first.
+    2018: ReviewFormat("reviewerID", "asin", "unixReviewTime", 1, ("asin", "reviewerID", "overall", "unixReviewTime")),
+    # asin is the variant (a colour, a size) that was bought; the metadata is by parent_asin.
+    2023: ReviewFormat("user_id", "parent_asin", "timestamp", 1000, ("user_id", "parent_asin", "rating", "timestamp")),
+}
+_ASIN_LENGTH = 10
+
+
+def amazon_events(path: str | os.PathLike[str], release: int, rejected: Rejected) -> Iterator[Event]:
+    """Yield the events of a file of reviews (JSON lines, full or 5-core) or of ratings (CSV), gzip or not, in order.
+
+    What a file holds is seen from its first line. Every rating is an event, whatever its value (section IV-A).
+
+    Args:
+        release: 2018 or 2023.
+        rejected: records that cannot be used are counted there, with file and line.
+
+    Raises:
+        UserError: there is no such release, or as :func:`~dataset_prep.lines.read_lines`.
+    """
+    if release not in FORMATS:
+        raise UserError(f"there is no Amazon release {release!r}: take one of {', '.join(map(str, FORMATS))}")
+    layout = FORMATS[release]
+    lines: Iterator[tuple[int, bytes]] = ((number, line) for number, line in read_lines(path) if not line.isspace())
+    first = next(lines, None)
+    if first is None:
+        return
+    if first[1].lstrip().startswith(b"{"):
+        parse = _review_parser(layout)
+        lines = chain([first], lines)
+    else:
+        parse, has_header = _rating_parser(layout, first[1], f"{path}:{first[0]}")
+        lines = lines if has_header else chain([first], lines)
+    for number, line in lines:
+        try:
+            event = parse(line)
+        except UnusableError as error:
+            rejected.add(f"{path}:{number}", error.reason, error.detail)
+        else:
+            yield event
+
+
+def _review_parser(layout: ReviewFormat) -> Callable[[bytes], Event]:
+    def parse(line: bytes) -> Event:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:  # not UTF-8 is a ValueError, too
+            raise UnusableError("not valid JSON", str(error)[:80]) from None
+        if not isinstance(record, dict):
+            raise UnusableError("not a JSON object")
+        for field in (layout.user, layout.item, layout.time):
+            if record.get(field) is None:
+                raise UnusableError(f'no "{field}"')
+        return (
+            checked_token(record[layout.user], layout.user),
+            checked_token(record[layout.item], layout.item),
+            checked_number(record[layout.time], layout.time) / layout.ticks,
+        )
+
+    return parse
+
+
+def _rating_parser(layout: ReviewFormat, first: bytes, where: str) -> tuple[Callable[[bytes], Event], bool]:
+    """The parser of a table of ratings, and whether the first line is a header. The tables have no quotes."""
+    cells = first.decode("utf-8-sig", errors="replace").strip().split(",")
+    has_header = {layout.user, layout.item, layout.time} <= set(cells)
+    columns = cells if has_header else list(layout.columns)
+    user, item, time = (columns.index(field) for field in (layout.user, layout.item, layout.time))
+    item_first = not has_header and item < user
+    if item_first and len(cells) > user and len(cells[user]) == _ASIN_LENGTH < len(cells[item]):
+        raise UserError(
+            f"{where}: the user stands before the item, as in the release of 2014; in that of 2018 it is the other way "
+            "round: put the line user_id,item_id,rating,timestamp in front and read it as a data set of your own"
+        )
+
+    def parse(line: bytes) -> Event:
+        try:
+            cells = line.decode("utf-8").rstrip("\r\n").split(",")
+        except UnicodeDecodeError as error:
+            raise UnusableError("not UTF-8 text", error.reason) from None
+        if len(cells) != len(columns):
+            raise UnusableError(f"does not have {len(columns)} cells", f"{len(cells)}")
+        return (
+            checked_token(cells[user], layout.user),
+            checked_token(cells[item], layout.item),
+            checked_number(cells[time], layout.time) / layout.ticks,
+        )
+
+    return parse, has_header

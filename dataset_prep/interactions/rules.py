@@ -1,0 +1,72 @@
+"""Which events stay in the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from recbole_msm4sr.errors import UserError
+
+REPEATS = ("keep", "first", "last")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Applied in the order of the fields, ``item_set`` first. The default is the paper's: users with 5 events or more.
+
+    Attributes:
+        item_set: name of a set of items (those with text, say); events with other items go. None: all items.
+        repeats: of a user's events with the same item ``keep`` all, or only the ``first`` or the ``last`` in time
+            (equal times: in the file).
+        keep_duplicates: whether events with equal user, item *and* time all stay. The releases list some reviews
+            twice; one person does one thing once at a time, so by default the first stays.
+        min_user: users with fewer events go.
+        min_item: items with fewer events go, after the users.
+        to_fixed_point: repeat the last two until neither removes anything (the k-core); else each is applied once.
+    """
+
+    item_set: str | None = None
+    repeats: str = "keep"
+    keep_duplicates: bool = False
+    min_user: int = 5
+    min_item: int = 0
+    to_fixed_point: bool = True
+
+    def __post_init__(self) -> None:
+        if self.repeats not in REPEATS:
+            raise UserError(f"repeats is {self.repeats!r}: it must be one of {', '.join(REPEATS)}")
+        for name in ("min_user", "min_item"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or more")
+
+    def describe(self) -> str:
+        """In words: ``items with text; repeats: first; users >= 5, items >= 5, to a fixed point``."""
+        parts = [f"items with {self.item_set}"] if self.item_set is not None else []
+        parts.append(self.describe_repeats())
+        core = f"users >= {self.min_user}"
+        if self.min_item:
+            core += f", items >= {self.min_item}, {'to a fixed point' if self.to_fixed_point else 'once'}"
+        return "; ".join([*parts, core])
+
+    def describe_repeats(self) -> str:
+        """In words: ``repeats: keep``."""
+        return f"repeats: {self.repeats}{', duplicates too' if self.keeps_everything else ''}"
+
+    @property
+    def keeps_everything(self) -> bool:
+        """Whether no repeat goes, exact duplicates included."""
+        return self.repeats == "keep" and self.keep_duplicates
+
+
+def candidate_rules(item_sets: Iterable[str] = ()) -> list[Rules]:
+    """The rules that are tried to come near table I, which the paper describes as '"5-core" subsets'; plainest first.
+
+    All items or those of one of ``item_sets``; all repeats, all but exact duplicates, or the first; users with 5
+    events, or the 5-core of users and items.
+    """
+    return [
+        Rules(item_set, repeats, keep_duplicates, 5, min_item)
+        for item_set in (None, *item_sets)
+        for repeats, keep_duplicates in (("keep", False), ("keep", True), ("first", False))
+        for min_item in (0, 5)
+    ]

@@ -1,0 +1,292 @@
+"""Pictures of a data set -> ``image_keywords.jsonl``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset_prep.demo.catalogue import Item, dictionary
+from dataset_prep.demo.pictures import draw
+from dataset_prep.layout import Layout
+from dataset_prep.records import read_image_keywords
+from dataset_prep.words import describe
+from dataset_prep.words.clip import Clip
+from dataset_prep.words.describe import describe_pictures
+from dataset_prep.words.item_pictures import read_pictures
+from dataset_prep.words.nearest import nearest_words
+from recbole_msm4sr.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+POSTERS = ROOT.parent / "shared" / "data" / "ml-100k" / "posters"
+WORDS = dictionary()
+# Runs the step as a process of its own, which kills itself when it is to decode a picture of that number.
+SCRIPT = """
+import os, signal, sys
+from dataset_prep.demo.catalogue import dictionary
+from dataset_prep.layout import Layout
+from dataset_prep.words.describe import describe_pictures
+from dataset_prep.words.picture_reader import PictureReader
+
+kill_at, read = int(sys.argv[3]), PictureReader._read
+
+def read_or_die(self, number):
+    if number == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(self, number)
+
+PictureReader._read = read_or_die
+describe_pictures(Layout.of(sys.argv[1]), words=dictionary(), clip=sys.argv[2], top_n=6, device="cpu", batch_size=2,
+                  workers=1, shard_size=4)
+"""
+
+
+def _describe(layout: Layout, clip: Path, **settings: object) -> dict[str, object]:
+    options = {"words": WORDS, "top_n": 6, "device": "cpu", "batch_size": 2, "workers": 1, "shard_size": 4}
+    return describe_pictures(layout, clip=str(clip), **(options | settings))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of pictures that CLIP has been given, batch by batch."""
+    batches: list[int] = []
+    encode = Clip.encode
+
+    def counting(self: Clip, pixels: np.ndarray) -> torch.Tensor:
+        batches.append(len(pixels))
+        return encode(self, pixels)
+
+    monkeypatch.setattr(Clip, "encode", counting)
+    return batches
+
+
+def test_words_are_those_of_highest_cosine_best_first(drawn_layout: Layout, trained_clip: Path) -> None:
+    """One picture and one word at a time, by the model's own similarity."""
+    _describe(drawn_layout, trained_clip)
+    found = read_image_keywords(drawn_layout.keywords)
+    clip = Clip(str(trained_clip), "cpu")
+    described = [(file, found[item][n]) for item, files in read_pictures(drawn_layout) for n, file in enumerate(files)]
+    with torch.inference_mode():
+        for file, words in described[:3]:
+            with Image.open(drawn_layout.picture_files / file) as picture:
+                pixels = clip.processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"]
+            similarity = {}
+            for word in WORDS:
+                tokens = clip.tokenizer(word, return_tensors="pt")
+                output = clip.model(
+                    input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], pixel_values=pixels
+                )
+                similarity[word] = float(output.image_embeds[0] @ output.text_embeds[0])
+            best = sorted(similarity.values(), reverse=True)[:6]
+            np.testing.assert_allclose([similarity[word] for word in words], best, atol=1e-5)
+
+
+def test_every_picture_gets_its_nearest_words_and_they_are_mostly_true(
+    drawn_layout: Layout, drawn_items: list[Item], trained_clip: Path
+) -> None:
+    figures = _describe(drawn_layout, trained_clip)
+    found = read_image_keywords(drawn_layout.keywords)
+    pictures = dict(read_pictures(drawn_layout))
+    assert list(found) == list(pictures), "items keep their order"
+    assert {item: len(words) for item, words in found.items()} == {item: len(files) for item, files in pictures.items()}
+    true = [len(set(found[item.token][0]) & item.visual_words()) for item in drawn_items if found[item.token]]
+    assert np.mean(true) > 2.5, "by chance it is 0.6 of 6"
+    assert not drawn_layout.shards("words").exists()
+    assert not drawn_layout.shards("dictionary").exists()
+    assert (figures["items"], figures["items_without_words"]) == (22, 2)
+
+
+def test_equal_pictures_are_scored_once(drawn_layout: Layout, trained_clip: Path, scored: list[int]) -> None:
+    figures = _describe(drawn_layout, trained_clip)
+    assert figures["pictures"] == sum(len(files) for _, files in read_pictures(drawn_layout)) == 25
+    assert figures["distinct_pictures"] == sum(scored) == 23
+    found = read_image_keywords(drawn_layout.keywords)
+    assert found["same"] == [found["P0001"][0]] == [found["P0002"][1]]
+
+
+def test_figures_say_how_much_the_commonest_words_are(drawn_layout: Layout, trained_clip: Path) -> None:
+    figures = _describe(drawn_layout, trained_clip)
+    counts: dict[str, int] = {}
+    seen = set()
+    found = read_image_keywords(drawn_layout.keywords)
+    for item, files in read_pictures(drawn_layout):
+        for file, words in zip(files, found[item], strict=True):
+            if file not in seen:
+                seen.add(file)
+                for word in words:
+                    counts[word] = counts.get(word, 0) + 1
+    assert figures["words_used"] == len(counts)
+    top = sorted(counts.items(), key=lambda pair: (-pair[1], WORDS.index(pair[0])))[:20]
+    assert figures["top_words"] == [list(pair) for pair in top]
+    assert figures["top_words_share"] == pytest.approx(sum(count for _, count in top) / (23 * 6), abs=1e-4)
+    text = "".join(f"{word}\n" for word in WORDS)
+    assert figures["dictionary_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    assert (figures["dictionary_words"], figures["clip"]) == (len(WORDS), "clip")
+    assert str(figures["clip_revision"]).startswith("sha256:")
+
+
+def test_a_killed_run_goes_on_where_it_stopped(drawn_layout: Layout, trained_clip: Path, scored: list[int]) -> None:
+    whole = _describe(drawn_layout, trained_clip)
+    expected = drawn_layout.keywords.read_bytes()
+    drawn_layout.keywords.unlink()
+    scored.clear()
+    done = _process([str(drawn_layout.root), str(trained_clip), "13"])
+    assert done.returncode == -9
+    assert not drawn_layout.keywords.exists()
+    assert _describe(drawn_layout, trained_clip) == whole
+    assert drawn_layout.keywords.read_bytes() == expected
+    assert sum(scored) == 23 - 12, "three shards of four were done"
+
+
+def test_two_processes_write_the_same_bytes(drawn_layout: Layout, trained_clip: Path) -> None:
+    _describe(drawn_layout, trained_clip)
+    expected = drawn_layout.keywords.read_bytes()
+    drawn_layout.keywords.unlink()
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = _process([str(drawn_layout.root), str(trained_clip), "-1"], launcher)
+    assert done.returncode == 0, done.stderr
+    assert drawn_layout.keywords.read_bytes() == expected
+    assert not list(drawn_layout.prep.rglob("*.npy"))
+
+
+def test_other_settings_do_not_take_over_finished_shards(
+    drawn_layout: Layout, trained_clip: Path, scored: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(describe, "write_records", full)
+        with pytest.raises(OSError, match="No space left"):
+            _describe(drawn_layout, trained_clip)
+    assert not drawn_layout.keywords.exists()
+    scored.clear()
+    _describe(drawn_layout, trained_clip)
+    assert scored == [], "all shards were there"
+    with monkeypatch.context() as patch:
+        patch.setattr(describe, "write_records", full)
+        with pytest.raises(OSError, match="No space left"):
+            _describe(drawn_layout, trained_clip)
+    scored.clear()
+    _describe(drawn_layout, trained_clip, words=[*WORDS, "chequers"])
+    assert sum(scored) == 23
+
+
+def test_an_undecodable_picture_is_counted_and_leaves_an_empty_list(
+    make_layout: Callable[..., Layout], drawn_items: list[Item], trained_clip: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    draw(drawn_items[2], rng).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    layout = make_layout(
+        {
+            "A": [draw(drawn_items[0], rng), whole[: len(whole) // 2], draw(drawn_items[1], rng)],
+            "B": [b"<html>404</html>"],
+            "C": [draw(drawn_items[3], rng)],
+        }
+    )
+    pictures = dict(read_pictures(layout))
+    (layout.picture_files / pictures["C"][0]).unlink()
+    figures = _describe(layout, trained_clip)
+    found = read_image_keywords(layout.keywords)
+    assert [len(words) for words in found["A"]] == [6, 0, 6], "the l-th list is the l-th picture's"
+    assert (found["B"], found["C"]) == ([[]], [[]])
+    undecodable = figures["undecodable"]
+    assert isinstance(undecodable, dict)
+    assert undecodable["total"] == 3
+    assert pictures["B"][0] in str(undecodable["examples"])
+    assert figures["items_without_words"] == 2
+
+
+def test_nothing_but_damaged_pictures_is_an_error_and_the_next_run_tries_again(
+    make_layout: Callable[..., Layout], drawn_items: list[Item], trained_clip: Path
+) -> None:
+    layout = make_layout({"A": [draw(drawn_items[0], np.random.default_rng(0))]})
+    (name,) = dict(read_pictures(layout))["A"]
+    content = (layout.picture_files / name).read_bytes()
+    (layout.picture_files / name).write_bytes(content[:50])
+    with pytest.raises(UserError, match="none of the 1 pictures"):
+        _describe(layout, trained_clip)
+    (layout.picture_files / name).write_bytes(content)
+    _describe(layout, trained_clip)
+    assert len(read_image_keywords(layout.keywords)["A"][0]) == 6
+
+
+def test_the_prompt_is_what_clip_reads_and_not_what_is_written(
+    drawn_layout: Layout, trained_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    encode_words = Clip.encode_words
+
+    def recording(self: Clip, words: list[str]) -> torch.Tensor:
+        read.extend(words)
+        return encode_words(self, words)
+
+    monkeypatch.setattr(Clip, "encode_words", recording)
+    _describe(drawn_layout, trained_clip, prompt="a photo of {}")
+    assert read == [f"a photo of {word}" for word in WORDS], "each once"
+    assert {
+        word for pictures in read_image_keywords(drawn_layout.keywords).values() for words in pictures for word in words
+    } <= set(WORDS)
+
+
+def test_of_equally_near_words_the_first_of_the_dictionary_comes_first() -> None:
+    word_vectors = torch.eye(3)[[1, 0, 2, 0, 1, 0]]
+    assert nearest_words(torch.eye(3)[[0, 1]], word_vectors, 4).tolist() == [[1, 3, 5, 0], [0, 4, 1, 2]]
+    assert nearest_words(torch.eye(3)[[0]], word_vectors, 50).shape == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"top_n": 4}, "from 5 to 50"),
+        ({"top_n": 51}, "from 5 to 50"),
+        ({"prompt": "a photo"}, "no {} in the place"),
+        ({"words": []}, "dictionary is empty"),
+    ],
+)
+def test_settings_out_of_range_are_clear_errors(
+    drawn_layout: Layout, trained_clip: Path, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        _describe(drawn_layout, trained_clip, **settings)
+
+
+def test_unusable_lists_of_pictures_are_clear_errors(make_layout: Callable[..., Layout], trained_clip: Path) -> None:
+    layout = make_layout({"A": [], "B": []})
+    with pytest.raises(UserError, match=r"no item in .* has a picture"):
+        _describe(layout, trained_clip)
+    layout.pictures.write_text('{"item_id": "A", "pictures": ["../../../outside.png"]}\n')
+    with pytest.raises(UserError, match=r"pictures.jsonl:1: .*paths below"):
+        _describe(layout, trained_clip)
+
+
+def test_real_posters_go_through(make_layout: Callable[..., Layout], trained_clip: Path) -> None:
+    if not POSTERS.is_dir():
+        pytest.skip(f"{POSTERS} is not there: no real posters to try")
+    posters = sorted(POSTERS.glob("*.jpg"))[:6]
+    layout = make_layout({path.stem: [path.read_bytes()] for path in posters})
+    figures = _describe(layout, trained_clip)
+    assert (figures["pictures"], figures["undecodable"]) == (6, {"total": 0, "by_reason": {}, "examples": []})
+    assert {len(words) for pictures in read_image_keywords(layout.keywords).values() for words in pictures} == {6}
+
+
+def _process(arguments: list[str], launcher: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+    script = Path("step.py").absolute()
+    script.write_text(SCRIPT, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, *(launcher or []), str(script), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )

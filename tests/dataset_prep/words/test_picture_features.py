@@ -1,0 +1,126 @@
+"""Pictures of a data set -> ``features/image`` without words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataset_prep.demo.catalogue import Item
+from dataset_prep.demo.pictures import draw
+from dataset_prep.layout import Layout
+from dataset_prep.words import picture_features
+from dataset_prep.words.clip import Clip
+from dataset_prep.words.item_pictures import read_pictures
+from dataset_prep.words.picture_encoder import PictureEncoder
+from dataset_prep.words.picture_features import encode_pictures
+from dataset_prep.words.resnet import ResNet
+from recbole_msm4sr.data.feature_store import FeatureStore
+from recbole_msm4sr.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+SCRIPT = """
+import sys
+from dataset_prep.layout import Layout
+from dataset_prep.words.picture_features import encode_pictures
+
+encode_pictures(Layout.of(sys.argv[1]), kind="resnet", name_or_path=sys.argv[2], device="cpu", batch_size=3, workers=1,
+                shard_size=5, overwrite=True)
+"""
+
+
+def _encode(layout: Layout, kind: str, model: Path, **settings: object) -> dict[str, object]:
+    options = {"device": "cpu", "batch_size": 3, "workers": 2, "shard_size": 5}
+    return encode_pictures(layout, kind=kind, name_or_path=str(model), **(options | settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoder_class", "model"), [("clip", Clip, "trained_clip"), ("resnet", ResNet, "random_resnet")]
+)
+def test_a_row_a_picture_in_order_and_none_for_items_without(
+    kind: str, encoder_class: type[PictureEncoder], model: str, drawn_layout: Layout, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(model)
+    figures = _encode(drawn_layout, kind, folder)
+    store = FeatureStore.open(drawn_layout.features("image"))
+    store.verify()
+    encoder = encoder_class(str(folder), "cpu")
+    pictures = dict(read_pictures(drawn_layout))
+    assert store.item_tokens == list(pictures)
+    for item, files in pictures.items():
+        rows = store.rows_of(item)
+        assert rows.shape == (len(files), encoder.dim)
+        for row, file in zip(rows, files, strict=True):
+            pixels = encoder.pixels(Image.open(drawn_layout.picture_files / file).convert("RGB"))
+            np.testing.assert_allclose(row, encoder.encode(pixels[None])[0].numpy(), atol=2e-3, rtol=2e-3)
+    if kind == "clip":
+        np.testing.assert_allclose(np.linalg.norm(store.values.astype(np.float32), axis=1), 1, atol=1e-3)
+    manifest = store.manifest
+    assert (manifest["encoder"], manifest["revision"]) == (encoder.name, encoder.revision)
+    assert manifest["options"] == {"kind": f"image {kind}", "n_distinct_pictures": 23}
+    assert (figures["rows"], figures["distinct_pictures"], figures["items_without_rows"]) == (25, 23, 2)
+    assert (figures["dim"], figures["revision"]) == (store.dim, encoder.revision)
+    assert not drawn_layout.shards("picture-features").exists()
+
+
+def test_a_picture_that_cannot_be_decoded_is_counted_and_has_no_row(
+    make_layout: Callable[..., Layout], drawn_items: list[Item], random_resnet: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    layout = make_layout({"A": [draw(drawn_items[0], rng), b"nothing", draw(drawn_items[1], rng)], "B": [b"nothing"]})
+    figures = _encode(layout, "resnet", random_resnet)
+    store = FeatureStore.open(layout.features("image"))
+    assert np.diff(store.offsets).tolist() == [2, 0]
+    assert isinstance(figures["undecodable"], dict)
+    assert figures["undecodable"]["total"] == 1, "the two are one file"
+
+
+def test_two_processes_and_an_interrupted_run_make_the_same_store(
+    drawn_layout: Layout, random_resnet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _encode(drawn_layout, "resnet", random_resnet)
+    fingerprint = FeatureStore.open(drawn_layout.features("image")).fingerprint
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(picture_features.FeatureStore, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            _encode(drawn_layout, "resnet", random_resnet, overwrite=True)
+    assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint, (
+        "the earlier store is as it was"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(ResNet, "encode", None)  # what is done is not done again
+        _encode(drawn_layout, "resnet", random_resnet, overwrite=True)
+    assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint
+
+    Path("step.py").write_text(SCRIPT, encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, "step.py", str(drawn_layout.root), str(random_resnet)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint
+
+
+def test_unknown_kinds_and_stores_that_are_there_are_refused_before_the_work(
+    drawn_layout: Layout, random_resnet: Path
+) -> None:
+    with pytest.raises(UserError, match="must be one of clip, resnet"):
+        _encode(drawn_layout, "vgg", random_resnet)
+    drawn_layout.features("image").mkdir(parents=True)
+    with pytest.raises(UserError, match="exists already"):
+        _encode(drawn_layout, "resnet", random_resnet)
