@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def make_demo(
         interactions = make_interactions(items, sizes.n_users, user_rng)
         raw = folder / "raw"
         _write_raw(raw, items, interactions, text_rng)
-        _write_pictures(raw / "pictures", items, picture_rng)
+        _write_pictures(raw / "pictures", items, {event.item for event in interactions}, picture_rng)
         logger.info("generated %d items and %d interactions of %d users", len(items), len(interactions), sizes.n_users)
 
         clip, sentence_encoder = folder / "encoders" / "demo-clip", folder / "encoders" / "demo-sentence-encoder"
@@ -151,10 +151,12 @@ def _write_raw(
     (folder / "words.txt").write_text("".join(f"{word}\n" for word in dictionary()), encoding="utf-8")
 
 
-def _write_pictures(folder: Path, items: Sequence[Item], rng: np.random.Generator) -> None:
-    """``ITEM.png`` and, for a second picture, ``ITEM_2.png``."""
+def _write_pictures(folder: Path, items: Sequence[Item], taken: Collection[str], rng: np.random.Generator) -> None:
+    """``ITEM.png`` and, for a second picture, ``ITEM_2.png``, of the items that someone has taken."""
     folder.mkdir()
     for item in items:
         for number in range(1, item.n_pictures + 1):
             suffix = "" if number == 1 else f"_{number}"
-            draw(item, rng).save(folder / f"{item.token}{suffix}.png")
+            picture = draw(item, rng)
+            if item.token in taken:
+                picture.save(folder / f"{item.token}{suffix}.png")
