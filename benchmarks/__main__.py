@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import evaluation, loading, recipe, scale, training
+from benchmarks import evaluation, loading, preparation, recipe, scale, training
 from benchmarks.context import Context
 from benchmarks.measure import progress
 from benchmarks.rows import Row, table, write_json
 from recbole_msm4sr.errors import UserError
 
-_MODULES = (training, evaluation, loading, recipe, scale)
+_MODULES = (training, evaluation, loading, recipe, scale, preparation)
 BENCHMARKS = {benchmark.name: benchmark for module in _MODULES for benchmark in module.BENCHMARKS}
 
 

@@ -13,7 +13,7 @@ from tabulate import tabulate
 from recbole_msm4sr.files import atomic_file
 
 #: Units of which more is better; of all others (s, MiB, ...) less is.
-_RATES = frozenset({"pairs/s", "users/s"})
+_RATES = frozenset({"pairs/s", "users/s", "sentences/s", "images/s"})
 
 
 @dataclass(frozen=True)

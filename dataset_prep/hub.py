@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from pathlib import Path
 
 from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.files import sha256_of_file
 
 logger = logging.getLogger(__name__)
 
@@ -32,3 +34,12 @@ def loading_error(what: str, name_or_path: str, error: Exception) -> UserError:
     kind = "folder" if Path(name_or_path).is_dir() else "name (and there is no such folder)"
     reason = str(error).strip().split("\n")[0]
     return UserError(f"no {what} can be loaded from the {kind} {name_or_path}: {reason}")
+
+
+def digest_of_weights(folder: Path) -> str:
+    """One digest over all weight files of a model folder: two encoders of one name are told apart by it."""
+    digest = hashlib.sha256()
+    for pattern in ("*.safetensors", "*.bin"):
+        for path in sorted(folder.rglob(pattern)):
+            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of_file(path)}\n".encode())
+    return f"sha256:{digest.hexdigest()[:16]}"

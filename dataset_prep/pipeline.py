@@ -49,7 +49,7 @@ class Options:
         image_features: what the rows of the image store are: Sentence-BERT of words (eq. 2), CLIP's vectors, ResNet's.
         device: for the encoders; None: a GPU if there is one.
         workers: threads and processes beside the encoders; of downloads, pictures at once.
-        batch_size: pictures, or sentences, of a forward pass.
+        batch_size: pictures of a forward pass; sentences have a budget of their own (``features.encode``).
         per_host: pictures asked of one host at once.
         retry_dead: ask dead picture links again.
         allow_private: fetch from private addresses, too.

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dataset_prep.features.sentence_encoder import _digest_of_weights
-from dataset_prep.hub import is_local_model, loading_error
+from dataset_prep.hub import digest_of_weights, is_local_model, loading_error
 from dataset_prep.ranks import own_device
 from recbole_msm4sr.errors import UserError
 
@@ -61,7 +60,7 @@ class PictureEncoder(ABC):
         self.model: PreTrainedModel = model.to(self.device).eval()
         self.name = Path(name_or_path).resolve().name if local else name_or_path
         self.revision: str | None = (
-            _digest_of_weights(Path(name_or_path)) if local else getattr(config, "_commit_hash", None) or revision
+            digest_of_weights(Path(name_or_path)) if local else getattr(config, "_commit_hash", None) or revision
         )
         self._scale = self.processor.rescale_factor if self.processor.do_rescale else 1.0
         self._mean, self._std = self._statistics()  # [3, 1, 1] each
