@@ -194,5 +194,7 @@ def silence_warnings() -> None:
     """Silence what RecBole's code makes newer libraries say on every run, and no user can mend."""
     # a torch.cuda.amp.GradScaler every epoch, deprecated since torch 2.4
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.GradScaler.*", category=FutureWarning)
+    # torch.sparse.FloatTensor, with which its graph models (LightGCN, NGCF, ...) make their adjacency matrix
+    warnings.filterwarnings("ignore", message=r"torch\.sparse\.SparseTensor\(.*is deprecated", category=UserWarning)
     # tensors made of pandas 3's read-only columns; RecBole never writes to them
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

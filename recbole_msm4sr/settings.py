@@ -44,14 +44,21 @@ _probability = _number(lambda x: 0 <= x < 1, "a number in [0, 1)")
 _positive = _number(lambda x: x > 0, "a number above 0")
 _non_negative = _number(lambda x: x >= 0, "a number, 0 or more")
 _modalities = Rule(
-    lambda x: isinstance(x, (list, tuple)) and 0 < len(x) == len(set(x)) and set(x) <= {"text", "image"},
+    lambda x: isinstance(x, (list, tuple)) and len(x) == len(set(x)) and set(x) <= {"text", "image"},
     "a list of text and image, such as [text] or [text, image]",
+)
+_names = Rule(
+    lambda x: isinstance(x, (list, tuple)) and all(isinstance(name, str) for name in x) and len(x) == len(set(x)),
+    "a list of columns, such as [class]",
 )
 
 RULES: dict[str, Rule] = {
+    "adaptor_dropout_prob": _probability,
     "allow_missing_features": _flag,
     "attention_size": _whole(1),
     "attn_dropout_prob": _probability,
+    "attribute_hidden_size": _whole(1),
+    "attribute_weight": _non_negative,
     "cmcl_weight": _non_negative,
     "encoder_dropout_prob": _probability,
     "epochs": _whole(0),
@@ -60,6 +67,7 @@ RULES: dict[str, Rule] = {
     "expert_norm_init": _positive,
     "feature_storage": _one_of("memory", "disk"),
     "feature_size": _optional(_whole(1)),
+    "fusion_type": _one_of("sum", "concat", "gate"),
     "hidden_dropout_prob": _probability,
     "hidden_size": _whole(1),
     "initializer_range": _positive,
@@ -76,6 +84,7 @@ RULES: dict[str, Rule] = {
     "n_layers": _whole(1),
     "n_negatives": _whole(1),
     "negative_distribution": _one_of("popularity", "uniform"),
+    "pooling_mode": _one_of("sum", "mean"),
     "precision": _optional(_one_of("float32", "bf16")),
     "pretrain_batch_size": _whole(1),
     "pretrain_epochs": _whole(0),
@@ -87,6 +96,8 @@ RULES: dict[str, Rule] = {
     "resume": _flag,
     "reuse": _flag,
     "seed": Rule(lambda x: _whole(0).holds(x) and x < 2**32, "a whole number in [0, 2^32)"),
+    "selected_features": _names,
+    "seq_seq_weight": _non_negative,
     "sequence_dropout": _probability,
     "shuffle_buffer": _whole(1),
     "similarity": _one_of("dot", "cosine"),
@@ -94,6 +105,7 @@ RULES: dict[str, Rule] = {
     "temperature": _positive,
     "train_batch_size": _whole(1),
     "train_mode": _one_of("packed", "prefix"),
+    "train_stage": _one_of("transductive_ft", "inductive_ft"),
     "training": _one_of("two_stage", "finetune", "e2e"),
     "use_cmcl": _flag,
     "use_id": _flag,
@@ -126,19 +138,23 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
             raise UserError(f"{key} is not supported: it stores pickled objects; remove it")
     if not is_ours:
         return
-    if settings["hidden_size"] % settings["n_heads"]:
-        raise UserError(
-            f"hidden_size ({settings['hidden_size']}) must be a multiple of n_heads ({settings['n_heads']})"
-        )
+    if not settings["modalities"] and not settings.get("selected_features"):
+        also = ", unless selected_features names columns" if "selected_features" in settings else ""
+        raise UserError(f"modalities must be {RULES['modalities'].words}{also}; it is {settings['modalities']!r}")
+    for key in ("hidden_size", "attribute_hidden_size"):
+        if settings.get(key, 0) % settings["n_heads"]:
+            raise UserError(f"{key} ({settings[key]}) must be a multiple of n_heads ({settings['n_heads']})")
     if settings["window_stride"] > settings["MAX_ITEM_LIST_LENGTH"]:
         raise UserError(
             f"window_stride ({settings['window_stride']}) must not exceed MAX_ITEM_LIST_LENGTH "
             f"({settings['MAX_ITEM_LIST_LENGTH']})"
         )
-    if settings["feature_storage"] == "disk" and settings.get("loss_type") == "CE":
+    if settings.get("feature_storage") == "disk" and settings.get("loss_type") == "CE":
         raise UserError(
             "feature_storage: disk needs loss_type: sampled; loss_type: CE reads the features of all items every step"
         )
+    if settings.get("training") == "e2e" and "use_nip" not in settings:
+        raise UserError("training must be one of two_stage, finetune; it is 'e2e', which only MSM4SR has")
     pretrains = "use_nip" in settings and settings.get("training", "two_stage") != "finetune"
     if pretrains and not settings["use_nip"]:
         modalities = settings.get("pretrain_modalities") or settings["modalities"]

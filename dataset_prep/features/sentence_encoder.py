@@ -83,7 +83,7 @@ class SentenceEncoder:
 
 
 def load_sentence_encoder(
-    name_or_path: str, device: str | None = None, *, revision: str | None = None, label: str | None = None
+    name_or_path: str, device: str | None = None, *, revision: str | None = None
 ) -> SentenceEncoder:
     """Load a ``SentenceTransformer``. A folder is read without any access to the network.
 
@@ -91,7 +91,6 @@ def load_sentence_encoder(
         name_or_path: a folder, or a name on the model hub such as ``sentence-transformers/all-MiniLM-L6-v2``.
         device: ``cpu``, ``cuda``, ...; left out, a GPU if there is one (see ``ranks.own_device``).
         revision: commit or tag of a name on the hub.
-        label: recorded as the encoder's name instead of ``name_or_path``.
 
     Raises:
         UserError: the folder holds no such model, the name cannot be fetched, or it can be neither.
@@ -106,6 +105,6 @@ def load_sentence_encoder(
     model.eval()
     if local:
         folder = Path(name_or_path)
-        return SentenceEncoder(model, label or folder.resolve().name, digest_of_weights(folder))
+        return SentenceEncoder(model, folder.resolve().name, digest_of_weights(folder))
     commit = getattr(model[0].auto_model.config, "_commit_hash", None)
-    return SentenceEncoder(model, label or name_or_path, commit or revision)
+    return SentenceEncoder(model, name_or_path, commit or revision)

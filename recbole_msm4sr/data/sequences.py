@@ -105,6 +105,28 @@ def ranges(start: Int, length: Int) -> Int:
     return np.arange(length.sum()) + np.repeat(start - (end - length), length)
 
 
+def without_rare_items(item: Int, first: Int, n_pairs: Int, min_count: int) -> tuple[Int, Int, Int]:
+    """Leave out of all histories the items that occur in them fewer than ``min_count`` times.
+
+    Args:
+        item: item ids, int64 ``[T]``.
+        first: flat position of every history's first item; int64 ``[H]``.
+        n_pairs: pairs of every history, which has one item more; int64 ``[H]``.
+
+    Returns:
+        What is left of the histories, one after the other: new ``item``, ``first`` and ``n_pairs``. Histories that are
+        left with fewer than two items are gone.
+    """
+    positions = ranges(first, n_pairs + 1)
+    owner = np.repeat(np.arange(len(first)), n_pairs + 1)
+    found = item[positions]
+    is_kept = np.bincount(found)[found] >= min_count
+    length = np.bincount(owner[is_kept], minlength=len(first))
+    begin = np.cumsum(length) - length
+    has_pair = length >= 2
+    return found[is_kept], begin[has_pair], length[has_pair] - 1
+
+
 def cut_windows(first: Int, n_pairs: Int, max_length: int, stride: int) -> Windows:
     """Cut histories into windows that hold every pair exactly once.
 

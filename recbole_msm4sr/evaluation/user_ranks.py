@@ -16,6 +16,9 @@ from recbole.evaluator.evaluator import Evaluator
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.files import atomic_file
 
+#: Metrics that single users have.
+METRICS = ("recall", "ndcg")
+
 
 @dataclass(frozen=True)
 class UserRanks:
@@ -48,12 +51,17 @@ class UserRanks:
             UserError: another metric, or a k above ``n_best``.
         """
         kind, _, k = name.lower().partition("@")
-        if kind not in ("recall", "ndcg") or not k.isdigit():
+        if kind not in METRICS or not k.isdigit():
             raise UserError(f"there is no metric {name!r} of single users: take recall@K or ndcg@K")
         if int(k) > self.n_best:
             raise UserError(f"{name} needs ranks up to {k}, but they were kept up to {self.n_best}: set topk")
         is_hit = self.rank <= int(k)
         return is_hit * (1.0 if kind == "recall" else 1.0 / np.log2(self.rank + 1.0))
+
+    def of_users(self, mask: NDArray[np.bool_]) -> UserRanks:
+        """The rows where ``mask``, bool ``[N]``, is true."""
+        rows = {name: value[mask] for name, value in vars(self).items() if name != "n_best"}
+        return UserRanks(**rows, n_best=self.n_best)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed ``.npz`` of plain arrays, atomically."""

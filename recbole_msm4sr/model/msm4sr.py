@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_msm4sr.model.backbone import load_parts
 from recbole_msm4sr.model.base import TARGET, PackedSequentialRecommender
 from recbole_msm4sr.model.m2se import M2SE
 from recbole_msm4sr.model.pretrain_objective import PretrainObjective
@@ -104,15 +105,4 @@ class MSM4SR(PackedSequentialRecommender):
         Raises:
             ValueError: the checkpoint has no M2SE, lacks a weight, or has one of another shape.
         """
-        wanted = {f"m2se.{name}": tensor.shape for name, tensor in self.m2se.state_dict().items()}
-        for name, shape in wanted.items():
-            if name not in state_dict:
-                raise ValueError(f"it lacks {name}")
-            if state_dict[name].shape != shape:
-                raise ValueError(f"{name} is {list(state_dict[name].shape)} there, {list(shape)} here")
-        layers = {name.split(".")[3] for name in state_dict if name.startswith("m2se.transformer.layers.")}
-        if len(layers) != len(self.m2se.transformer.layers):
-            raise ValueError(
-                f"it has {len(layers)} transformer layers, n_layers is {len(self.m2se.transformer.layers)}"
-            )
-        self.load_state_dict({name: state_dict[name] for name in wanted}, strict=False)
+        load_parts(self, state_dict, ("m2se",), "m2se.transformer")

@@ -20,7 +20,7 @@ class PretrainObjective(nn.Module):
 
     Args:
         modalities: the backbone's modalities, one linear map each.
-        config: a RecBole config (or mapping) with the keys of M2SE.yaml and MSM4SRPretrain.yaml.
+        config: a RecBole config (or mapping) with ``hidden_size`` and the keys of MSM4SRPretrain.yaml.
     """
 
     def __init__(self, modalities: tuple[str, ...], config: Any) -> None:

@@ -17,12 +17,14 @@ class Study:
         variants: its rows.
         subject: label of the row that the others are compared with.
         tune_once: whether all rows use the subject's settings: they differ in one thing only.
+        cold_only: whether it is about users whose target is cold.
     """
 
     title: str
     variants: Callable[[], tuple[Variant, ...]]
     subject: str = "MSM4SR"
     tune_once: bool = True
+    cold_only: bool = False
 
 
 def _overall() -> tuple[Variant, ...]:
@@ -64,11 +66,21 @@ def _sensitivity() -> tuple[Variant, ...]:
     return tuple(rows)
 
 
+def _cold_start() -> tuple[Variant, ...]:
+    """Table V: no item IDs; pre-trained on warm items, fine-tuned on all. MASR and CLCRec are not here."""
+    return (
+        Variant("w/o pre-training", "MSM4SR", {"use_id": False, "training": "finetune"}),
+        Variant("UniSRec", "UniSRec", {"train_stage": "inductive_ft"}),
+        Variant("MSM4SR", "MSM4SR", {"use_id": False, "pretrain_min_item_count": 10}),
+    )
+
+
 STUDIES = {
     "overall": Study("Overall performance (table II)", _overall, tune_once=False),
     "ablation": Study("Ablation (table III)", _ablation),
     "modality": Study("Modalities (table IV)", _modality),
     "sensitivity": Study("Sensitivity (figure 3)", _sensitivity),
+    "cold-start": Study("Cold-start items (table V)", _cold_start, tune_once=False, cold_only=True),
     "user-groups": Study(
         "User groups (figure 4)",
         lambda: tuple(Variant(name, name) for name in ("SASRec", "SASRecM", "MSM4SR")),

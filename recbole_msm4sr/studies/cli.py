@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
         n_seeds=arguments.seeds,
         first_seed=arguments.first_seed,
         tune_once=study.tune_once,
+        cold_only=study.cold_only,
     )
     comparison = compare(plan, out)
     write_report(comparison, out, study.title)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import numpy as np
 from recbole_msm4sr.config import Config
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.evaluation.groups import COLD
+from recbole_msm4sr.evaluation.user_ranks import METRICS
 from recbole_msm4sr.studies.cells import Cell, Cells, Variant
 from recbole_msm4sr.studies.search import Grid, Search
 from recbole_msm4sr.studies.significance import holm, mean_over_seeds, paired_p_value
@@ -32,6 +34,7 @@ class Plan:
         n_seeds: runs of every row with its best settings.
         first_seed: of the search and the first run.
         tune_once: search for the subject alone and use its settings for all rows: an ablation.
+        cold_only: test on users whose target is cold (table V); all items are ranked even so.
     """
 
     dataset: str
@@ -43,6 +46,7 @@ class Plan:
     n_seeds: int = 3
     first_seed: int = 2020
     tune_once: bool = False
+    cold_only: bool = False
 
     def check(self) -> None:
         """Raise a ``UserError`` for a plan that cannot be carried out."""
@@ -139,8 +143,26 @@ def compare(plan: Plan, out: Path) -> Comparison:
         getLogger(__name__).info(f"{variant.label} ({number} of {len(plan.variants)})")
         chosen = search.best(subject if plan.tune_once else variant) if search else {}
         seeds = range(plan.first_seed, plan.first_seed + plan.n_seeds)
-        rows.append(Row(variant, chosen, [cells.get(variant, chosen, seed, test=True) for seed in seeds]))
+        tested = [cells.get(variant, chosen, seed, test=True) for seed in seeds]
+        rows.append(Row(variant, chosen, [_on_cold_targets(cell) for cell in tested] if plan.cold_only else tested))
     return Comparison(plan, rows, _p_values(rows, plan.subject), fingerprint)
+
+
+def _on_cold_targets(cell: Cell) -> Cell:
+    """The cell with its test metrics over the users whose target is cold.
+
+    Raises:
+        UserError: there are no such users, or no ranks of single users.
+    """
+    if cell.ranks is None or cell.test_result is None:
+        raise UserError("cold items need the ranks of single users: rank all items, one target a user")
+    cold = cell.ranks.of_users(cell.ranks.target_count < COLD)
+    if not len(cold.user):
+        raise UserError(
+            f"no user's target has fewer than {COLD} training interactions: there are no cold items to test"
+        )
+    names = [name for name in cell.test_result if name.partition("@")[0] in METRICS]
+    return replace(cell, ranks=cold, test_result={name: float(cold.metric(name).mean()) for name in names})
 
 
 def _p_values(rows: Sequence[Row], subject_label: str) -> dict[tuple[str, str], float]:
@@ -152,7 +174,7 @@ def _p_values(rows: Sequence[Row], subject_label: str) -> dict[tuple[str, str], 
         return {}  # sampled evaluation, or several targets a user: there are no ranks to test
     raw: dict[tuple[str, str], float] = {}
     for metric in rows[0].cells[0].test_result or {}:
-        if metric.partition("@")[0] not in ("recall", "ndcg"):
+        if metric.partition("@")[0] not in METRICS:
             continue
         own = mean_over_seeds(ranks[subject_label], metric)
         for row in others:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from recbole_msm4sr.evaluation.groups import by_history, by_warmth
+from recbole_msm4sr.evaluation.groups import COLD, by_history, by_warmth
 from recbole_msm4sr.files import atomic_file
 from recbole_msm4sr.studies.compare import Comparison, Row
 from recbole_msm4sr.studies.plot import plot_bars
@@ -65,10 +65,11 @@ def markdown(comparison: Comparison, title: str) -> str:
     if plan.grid and plan.tune_once:
         searched = f"settings of {plan.subject}, best of {plan.n_trials} on validation, for all rows"
     seeds = f"{plan.n_seeds} seed{'s' if plan.n_seeds > 1 else ''}"
+    users = f" users whose target has fewer than {COLD} training interactions;" if plan.cold_only else ""
     parts = [
         f"# {title}",
-        f"{plan.dataset}, leave-one-out, all items ranked; {searched}; test metrics, mean ± standard deviation of "
-        f"{seeds}.",
+        f"{plan.dataset}, leave-one-out, all items ranked;{users} {searched}; test metrics, mean ± standard deviation "
+        f"of {seeds}.",
         _metrics_table(comparison),
         f"Gain: {plan.subject} over the best other row. \\* p < 0.05, \\*\\* p < 0.01: paired t-test of {plan.subject} "
         "against the row over users (their metric averaged over seeds), corrected for the number of tests (Holm).",

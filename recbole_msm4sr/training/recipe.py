@@ -138,13 +138,13 @@ def _plan(
         return stage
 
     name = config["model"]
-    if name == "MSM4SRPretrain":
+    if config.spec.stage_keys:
         return [("pretrain", config)]
-    if name == "MSM4SR" and config["training"] == "e2e":
-        return [("e2e", config)]
-    if name == "MSM4SR":
+    if config.spec.first_stage:
+        if config["training"] == "e2e":
+            return [("e2e", config)]
         pretrains = config["training"] == "two_stage" and not config["pretrained_path"] and config["pretrain_epochs"]
-        stages = [("pretrain", stage_config("MSM4SRPretrain"))] if pretrains else []
+        stages = [("pretrain", stage_config(config.spec.first_stage))] if pretrains else []
         return [*stages, ("finetune", config)]
     if name == "S3Rec":
         given = config.external_config_dict

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -337,3 +337,18 @@ def test_a_single_window_is_a_single_batch() -> None:
 def test_no_windows_give_no_batches() -> None:
     nothing = np.array([], dtype=np.int64)
     assert plan(0, nothing, nothing, 100) == []
+
+
+@pytest.mark.parametrize("min_count", [0, 1, 3, 5, 1000])
+def test_rare_items_leave_all_histories(min_count: int) -> None:
+    rng = np.random.default_rng(min_count)
+    histories = [rng.integers(1, 30, rng.integers(2, 9)).tolist() for _ in range(25)]
+    gaps = [rng.integers(1, 30, rng.integers(0, 4)).tolist() for _ in histories]  # held out: no part of a history
+    item = np.array([i for pair in zip(histories, gaps, strict=True) for part in pair for i in part])
+    length = np.array([len(history) for history in histories])
+    first = np.cumsum(length + [len(gap) for gap in gaps]) - length - [len(gap) for gap in gaps]
+    counts = Counter(i for history in histories for i in history)
+    expected = [[i for i in history if counts[i] >= min_count] for history in histories]
+    kept, begin, n_pairs = sequences.without_rare_items(item, first, length - 1, min_count)
+    found = [kept[b : b + n + 1].tolist() for b, n in zip(begin, n_pairs, strict=True)]
+    assert found == [history for history in expected if len(history) >= 2]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fault_server import FaultServer, body
 from tiny_release import CATEGORY, TinyRelease, make_release
+from torchrun import torchrun
 
 from dataset_prep.__main__ import main
 from dataset_prep.demo.catalogue import dictionary, make_items
@@ -166,6 +167,27 @@ def test_own_files_with_pictures_in_a_folder(tmp_path: Path, encoders: list[str]
         if item.token in text:
             assert len(text.rows_of(item.token)) == 2
             assert len(image.rows_of(item.token)) == item.n_pictures
+
+
+def test_two_processes_make_the_same_files_as_one(tmp_path: Path, encoders: list[str]) -> None:
+    made = make_release(2018, lambda name: f"http://127.0.0.1:9/{name}")
+    rows = [f"{event.user},{event.item},{event.timestamp}\n" for event in made.events]
+    (tmp_path / "mine.csv").write_text("user,item,time\n" + "".join(rows))
+    records = [{"item_id": item.token, "title": f"A {item.theme} {item.kind}"} for item in made.items]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    for name, content in made.pictures.items():
+        token, number = name.split("_")
+        (tmp_path / "pictures" / token).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pictures" / token / number).write_bytes(content)
+    inputs = [f"--inter={tmp_path / 'mine.csv'}", f"--text={tmp_path / 'mine.jsonl'}"]
+    argv = ["custom", *inputs, f"--images={tmp_path / 'pictures'}", *encoders]
+    done = torchrun("-m", "dataset_prep", *argv, f"--out={tmp_path / 'two' / 'mine'}")
+    assert done.returncode == 0, done.stderr
+    assert main([*argv, f"--out={tmp_path / 'one' / 'mine'}"]) == 0
+    names = ["mine.inter", "mine.item", "text.jsonl", "image_keywords.jsonl", "prep/pictures.jsonl"]
+    names += [f"features/{name}/{file}" for name in ("text", "image") for file in ("values.npy", "manifest.json")]
+    for name in names:
+        assert (tmp_path / "two" / "mine" / name).read_bytes() == (tmp_path / "one" / "mine" / name).read_bytes(), name
 
 
 def test_vectors_of_pictures_instead_of_words(fault_server: FaultServer, tmp_path: Path, encoders: list[str]) -> None:

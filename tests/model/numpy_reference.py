@@ -61,6 +61,20 @@ def mixture_of_experts(e: Array, weights: Mapping[str, Array]) -> Array:
     return z
 
 
+def whitening_adaptor(features: Array, weights: Mapping[str, Array], noise: Array | None = None) -> Array:
+    """UniSRec's item embeddings [n, d0] of features [n, d], one expert after the other; ``noise`` [n, G] is ε."""
+    n_experts = len(weights["shift"])
+    experts = weights["experts.weight"].reshape(n_experts, -1, features.shape[1])
+    embeddings = []
+    for i, x in enumerate(features):
+        logits = weights["gate"] @ x
+        if noise is not None:
+            logits = logits + noise[i] * (np.log(1 + np.exp(weights["noise"] @ x)) + 1e-2)
+        gates = softmax(logits)
+        embeddings.append(sum(gates[k] * (experts[k] @ (x - weights["shift"][k])) for k in range(n_experts)))
+    return np.array(embeddings)
+
+
 def encode_item(rows: Array, weights: Mapping[str, Array]) -> Array:
     """z of one item (eq. 3-5), or the "missing" vector."""
     if len(rows) == 0:
@@ -119,6 +133,63 @@ def last_state(embeddings: Array, weights: Mapping[str, Array], n_heads: int, ep
     return hidden[-1]
 
 
+def fused_row(rows: Array, fusion_type: str, weights: Mapping[str, Array]) -> Array:
+    """DIF-SR's fusion of one query's scores [S, n], later keys being 0 already, to a row [n]."""
+    n = rows.shape[1]
+    if fusion_type == "sum":
+        return rows.sum(axis=0)
+    longest = len(weights["linear.bias" if fusion_type == "concat" else "inner.bias"])
+    padded = np.zeros((len(rows), longest))
+    padded[:, :n] = rows
+    if fusion_type == "concat":
+        return (weights["linear.weight"] @ padded.flatten() + weights["linear.bias"])[:n]
+    energy = [
+        weights["outer.weight"][0] @ np.maximum(weights["inner.weight"] @ row + weights["inner.bias"], 0)
+        for row in padded
+    ]
+    return softmax(np.array(energy)) @ rows
+
+
+def decoupled_states(
+    items: Array, sides: list[Array], weights: Mapping[str, Array], n_heads: int, fusion_type: str
+) -> Array:
+    """All hidden states [n, d0] of DIF-SR's transformer for one sequence [n, d0] and its sides, each [n, size]."""
+    n, size = items.shape
+    hidden = np.array([layer_norm(x, weights["norm.weight"], weights["norm.bias"], 1e-12) for x in items])
+    n_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
+    for layer in range(n_layers):
+        w = {name.removeprefix(f"layers.{layer}."): v for name, v in weights.items() if f"layers.{layer}." in name}
+        a = {name.removeprefix("attention."): v for name, v in w.items() if name.startswith("attention.")}
+        fusion = {name.removeprefix("fusion."): v for name, v in a.items() if name.startswith("fusion.")}
+        sources = [hidden, weights["position_embedding.weight"][:n], *sides]
+        queries = [x @ a[f"queries.{s}.weight"].T + a[f"queries.{s}.bias"] for s, x in enumerate(sources)]
+        keys = [x @ a[f"keys.{s}.weight"].T + a[f"keys.{s}.bias"] for s, x in enumerate(sources)]
+        values = hidden @ a["value.weight"].T + a["value.bias"]
+        following = np.zeros_like(hidden)
+        for i in range(n):
+            context = np.zeros(size)
+            for head in range(n_heads):
+                scores = np.zeros((len(sources), n))
+                for s, (query, key) in enumerate(zip(queries, keys, strict=True)):
+                    at = _own_part(query.shape[1], head, n_heads)
+                    for j in range(i + 1):
+                        scores[s, j] = query[i, at] @ key[j, at]
+                row = fused_row(scores, fusion_type, fusion) / math.sqrt(size // n_heads)
+                at = _own_part(size, head, n_heads)
+                for j, share in enumerate(softmax(row[: i + 1])):
+                    context[at] += share * values[j, at]
+            attended = hidden[i] + a["output.weight"] @ context + a["output.bias"]
+            h = layer_norm(attended, w["attention_norm.weight"], w["attention_norm.bias"], 1e-12)
+            outer = w["outer.weight"] @ gelu(w["inner.weight"] @ h + w["inner.bias"]) + w["outer.bias"]
+            following[i] = layer_norm(h + outer, w["feed_forward_norm.weight"], w["feed_forward_norm.bias"], 1e-12)
+        hidden = following
+    return hidden
+
+
+def _own_part(size: int, head: int, n_heads: int) -> slice:
+    return slice(head * size // n_heads, (head + 1) * size // n_heads)
+
+
 def nip(direct: Array, crossed: Array, item_emb: Array, item_ids: list[int], temperature: float) -> float:
     """Eq. 7 (and 8), mean over the pairs; another pair with j's target is no negative of j."""
 
@@ -152,6 +223,17 @@ def cmcl(direct: Array, crossed: Array, item_ids: list[int], temperature: float)
 
     n = len(item_ids)
     return -0.5 * sum(ell(direct, crossed, j) + ell(crossed, direct, j) for j in range(n)) / n
+
+
+def info_nce(states: Array, positives: Array, item_ids: list[int], temperature: float) -> float:
+    """UniSRec's contrastive losses, mean over the pairs; another pair with j's next item is no negative of j."""
+    total = 0.0
+    for j, state in enumerate(states):
+        negatives = [x for x in range(len(item_ids)) if item_ids[x] != item_ids[j]]
+        similar = math.exp(cosine(state, positives[j]) / temperature)
+        others = sum(math.exp(cosine(state, positives[x]) / temperature) for x in negatives)
+        total -= math.log(similar / (similar + others))
+    return total / len(item_ids)
 
 
 def pretrain_losses(

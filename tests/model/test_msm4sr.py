@@ -8,26 +8,17 @@ import numpy as np
 import numpy_reference as reference
 import pytest
 import torch
-from recbole.data.interaction import Interaction
 from tiny_catalogue import (
-    ITEM,
-    ITEM_SEQ,
-    LENGTH,
-    MAX_LENGTH,
-    N_ITEMS,
     histories,
     make_config,
     make_dataset,
     packed_batch,
     pairs_of,
     randomise,
-    spy_on_encode_items,
     without_augmentation,
 )
 
-from recbole_msm4sr.model.base import PackedSequentialRecommender
 from recbole_msm4sr.model.msm4sr import MSM4SR, MSM4SRPretrain
-from recbole_msm4sr.model.sasrecm import SASRecM
 
 VARIANTS = [
     {},
@@ -38,7 +29,6 @@ VARIANTS = [
     {"modalities": ["image", "text"]},
 ]
 PREFIXES = [[1, 2, 3], [5], [8, 6, 7, 9, 1, 1, 4]]
-ALL_MODELS = [MSM4SR, MSM4SRPretrain, SASRecM]
 
 
 def make_model(model_class: type = MSM4SR, **changes: Any) -> Any:
@@ -119,100 +109,7 @@ def test_padding_embedding_has_no_influence() -> None:
     assert model.calculate_loss(batch)[0].item() == before
 
 
-# -- the contract that all models share --------------------------------------------------------------------------------
-@torch.no_grad()
-@pytest.mark.parametrize("model_class", ALL_MODELS)
-@pytest.mark.parametrize("similarity", ["dot", "cosine"])
-def test_scores_are_inner_products_of_user_and_item_vectors(
-    model_class: type[PackedSequentialRecommender], similarity: str
-) -> None:
-    model = make_model(model_class, similarity=similarity).eval()
-    interaction = histories(PREFIXES)
-    users, items = model.user_vectors(interaction), model.item_vectors()
-    scores = model.full_sort_predict(interaction)
-    assert users.shape == (3, items.size(1))
-    assert scores.shape == (3, N_ITEMS)
-    torch.testing.assert_close(scores, users @ items.T, rtol=1e-12, atol=1e-12)
-    for item in range(1, N_ITEMS):
-        interaction.update(Interaction({ITEM: torch.full((3,), item)}))
-        torch.testing.assert_close(model.predict(interaction), scores[:, item], rtol=1e-9, atol=1e-9)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("model_class", ALL_MODELS)
-def test_packed_states_are_those_of_the_prefixes(model_class: type[PackedSequentialRecommender]) -> None:
-    """In float32, as trained: the state at position t is the last state of the prefix of t + 1 items."""
-    model = make_model(model_class).float().eval()
-    batch = packed_batch()
-    states = model.encode(model.item_table(), batch[ITEM_SEQ])
-    for row, length in enumerate(batch[LENGTH].tolist()):
-        prefixes = [batch[ITEM_SEQ][row, : time + 1].tolist() for time in range(length)]
-        packed = model.vectors_of_states(states[:, row, :length])
-        torch.testing.assert_close(packed, model.user_vectors(histories(prefixes)), rtol=1e-5, atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("model_class", ALL_MODELS)
-def test_the_width_of_padding_changes_no_score(model_class: type[PackedSequentialRecommender]) -> None:
-    model = make_model(model_class).eval()
-    short = [[1, 2, 3], [5]]
-    narrow, wide = (model.full_sort_predict(histories(short, width)) for width in (3, MAX_LENGTH))
-    torch.testing.assert_close(narrow, wide, rtol=1e-9, atol=1e-9)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("model_class", ALL_MODELS)
-def test_every_history_of_a_large_batch_gets_its_own_vector(model_class: type[PackedSequentialRecommender]) -> None:
-    """Whatever order and portions histories are encoded in: 1,100 of mixed lengths equal their parts."""
-    model = make_model(model_class).eval()
-    lengths = torch.randint(1, MAX_LENGTH + 1, (1100,)).tolist()
-    prefixes = [torch.randint(1, N_ITEMS, (length,)).tolist() for length in lengths]
-    together = model.user_vectors(histories(prefixes))
-    by_prefix = {tuple(p): v for p, v in zip(prefixes, together, strict=True)}
-    for length in range(1, MAX_LENGTH + 1):
-        same = [prefix for prefix in by_prefix if len(prefix) == length][:20]
-        alone = model.user_vectors(histories([list(prefix) for prefix in same], width=length))
-        torch.testing.assert_close(torch.stack([by_prefix[p] for p in same]), alone, rtol=1e-9, atol=1e-9)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("model_class", ALL_MODELS)
-def test_item_table_is_built_once_per_evaluation(
-    model_class: type[PackedSequentialRecommender], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = make_model(model_class).eval()
-    calls = spy_on_encode_items(monkeypatch, model.m2se)
-    for _ in range(3):
-        model.full_sort_predict(histories(PREFIXES))
-    model.item_vectors()
-    assert calls == [None]
-    model.train()
-    model.eval()
-    model.full_sort_predict(histories(PREFIXES))
-    assert len(calls) == 2
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("model_class", ALL_MODELS)
-def test_item_table_follows_training_and_loaded_weights(model_class: type[PackedSequentialRecommender]) -> None:
-    model, other = make_model(model_class).eval(), make_model(model_class).eval()
-    interaction = histories(PREFIXES)
-    stale = model.full_sort_predict(interaction)
-    expected = other.full_sort_predict(interaction)
-    model.load_state_dict(other.state_dict())
-    torch.testing.assert_close(model.full_sort_predict(interaction), expected, rtol=1e-12, atol=1e-12)
-    assert not torch.allclose(expected, stale)
-    model.train()
-    for parameter in model.parameters():
-        parameter.mul_(0.5)
-    model.eval()
-    fresh = make_model(model_class).eval()
-    fresh.load_state_dict(model.state_dict())
-    scores = model.full_sort_predict(interaction)
-    torch.testing.assert_close(scores, fresh.full_sort_predict(interaction), rtol=1e-12, atol=1e-12)
-    assert not torch.allclose(scores, expected)
-
-
+# -- the item table of an evaluation -----------------------------------------------------------------------------------
 @torch.no_grad()
 def test_item_table_follows_a_loaded_backbone() -> None:
     model, pretrained = make_model().eval(), make_model(MSM4SRPretrain)
@@ -251,14 +148,6 @@ def test_no_table_is_kept_where_gradient_may_flow() -> None:
             parameter.mul_(0.5)
         changed = model.item_vectors()
         torch.testing.assert_close(changed, torch.cat(tuple(model.item_table()), dim=-1))
-
-
-@pytest.mark.parametrize("model_class", ALL_MODELS)
-def test_state_dict_holds_no_features(model_class: type[PackedSequentialRecommender]) -> None:
-    model = make_model(model_class)
-    sizes = {tuple(tensor.shape) for pair in make_dataset().item_features.values() for tensor in pair}
-    assert not [name for name, tensor in model.state_dict().items() if tuple(tensor.shape) in sizes]
-    assert not [name for name in model.state_dict() if "values" in name or "offsets" in name]
 
 
 # -- the backbone of a checkpoint --------------------------------------------------------------------------------------

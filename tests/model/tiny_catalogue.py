@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
+from recbole.utils import FeatureType
 from torch import Tensor, nn
 
+from recbole_msm4sr import registry
 from recbole_msm4sr.config import read_yaml
 
 N_ITEMS = 10  # ids 1..9; 0 is padding
@@ -19,19 +21,26 @@ ROWS_OF_ITEM = {  # item 3 has no text, item 5 no image, item 8 neither
     "text": [0, 2, 1, 0, 3, 1, 2, 4, 0, 1],
     "image": [0, 1, 3, 2, 1, 0, 2, 1, 0, 5],
 }
+VALUES_OF_ITEM = {  # an item has up to 2 of the kinds 1..4 and one of the brands 1..3; 0 is none
+    "kind": [[0, 0], [1, 2], [2, 0], [3, 4], [0, 0], [4, 0], [1, 0], [2, 3], [4, 1], [3, 0]],
+    "brand": [0, 1, 3, 2, 0, 1, 2, 3, 1, 2],
+}
+N_VALUES = {"kind": 5, "brand": 4, "unused": 1}
 ITEM_SEQ, LENGTH, ITEM = "item_id_list", "item_length", "item_id"
 
 _MODEL_PROPERTIES = Path(__file__).parents[2] / "properties" / "model"
 
 
-def make_config(**changes: Any) -> dict[str, Any]:
-    """Defaults of properties/model, RecBole's field names, tiny sizes, no dropout of activations, then ``changes``.
+def make_config(model: str = "MSM4SR", /, **changes: Any) -> dict[str, Any]:
+    """A model's properties, RecBole's field names, tiny sizes, no dropout of activations, then ``changes``.
 
     A plain dict: a key that no properties file names is a KeyError, where RecBole's Config would answer None.
     """
     config: dict[str, Any] = {}
-    for name in ("M2SE", "ItemSoftmax", "MSM4SRPretrain", "MSM4SR"):
+    for name in registry.find(model).properties:
         config.update(read_yaml(_MODEL_PROPERTIES / f"{name}.yaml"))
+    tiny = {"hidden_size": 8, "inner_size": 12, "attention_size": 5, "n_experts": 3, "attribute_hidden_size": 4}
+    config.update({key: value for key, value in {**tiny, **without_dropout()}.items() if key in config})
     config.update(
         USER_ID_FIELD="user_id",
         ITEM_ID_FIELD=ITEM,
@@ -40,19 +49,15 @@ def make_config(**changes: Any) -> dict[str, Any]:
         NEG_PREFIX="neg_",
         MAX_ITEM_LIST_LENGTH=MAX_LENGTH,
         device=torch.device("cpu"),
-        hidden_size=8,
-        inner_size=12,
-        attention_size=5,
-        n_experts=3,
     )
-    config.update(without_dropout())
     config.update(changes)
     return config
 
 
 def without_dropout() -> dict[str, float]:
     """No dropout of activations: training mode computes what evaluation mode computes."""
-    return {"encoder_dropout_prob": 0.0, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+    names = ("encoder_dropout_prob", "adaptor_dropout_prob", "hidden_dropout_prob", "attn_dropout_prob")
+    return dict.fromkeys(names, 0.0)
 
 
 def without_augmentation() -> dict[str, float]:
@@ -61,14 +66,20 @@ def without_augmentation() -> dict[str, float]:
 
 
 def make_dataset(dtype: torch.dtype = torch.float16) -> Any:
-    """What the models ask of a dataset: the number of items and their feature rows."""
+    """What the models ask of a dataset: the number of items, their feature rows and their attributes."""
     generator = torch.Generator().manual_seed(3)
     features = {}
     for modality, counts in ROWS_OF_ITEM.items():
         values = torch.randn(sum(counts), FEATURE_SIZE, generator=generator).to(dtype)
         offsets = torch.tensor([0, *counts]).cumsum(0)
         features[modality] = (values, offsets)
-    return SimpleNamespace(num=lambda field: N_ITEMS, item_features=features)
+    types = {"kind": FeatureType.TOKEN_SEQ, "brand": FeatureType.TOKEN, "unused": FeatureType.TOKEN}
+    return SimpleNamespace(
+        num=lambda field: N_VALUES.get(field, N_ITEMS),
+        item_features=features,
+        field2type={**types, "price": FeatureType.FLOAT},
+        get_item_feature=lambda: {name: torch.tensor(values) for name, values in VALUES_OF_ITEM.items()},
+    )
 
 
 def randomise(model: nn.Module, std: float = 0.5) -> nn.Module:

@@ -1,0 +1,74 @@
+"""What a model knows of an item beside its ID, as one vector an item: attributes, and means of feature rows."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def mean_of_rows(values: Tensor, offsets: Tensor) -> Tensor:
+    """Mean of every item's feature rows, zeros for an item without rows.
+
+    Args:
+        values: all rows, one item after the other; float ``[R, d]``, any float dtype.
+        offsets: item i owns ``values[offsets[i]:offsets[i + 1]]``; int64 ``[n_items + 1]``.
+
+    Returns:
+        Float32 ``[n_items, d]``.
+    """
+    counts = offsets.diff()
+    owner = torch.arange(len(counts), device=values.device).repeat_interleave(counts)
+    sums = torch.zeros(len(counts), values.shape[1], device=values.device)
+    sums.index_add_(0, owner, values.float())
+    return sums / counts.clamp(min=1).unsqueeze(1)
+
+
+class FeatureProjection(nn.Module):
+    """An item's feature vector, mapped to an embedding.
+
+    Args:
+        features: one vector an item, float ``[n_items, d]``; a buffer that is not saved.
+        size: of the embedding.
+    """
+
+    features: Tensor
+
+    def __init__(self, features: Tensor, size: int) -> None:
+        super().__init__()
+        self.register_buffer("features", features, persistent=False)
+        self.projection = nn.Linear(features.size(1), size)
+
+    def forward(self, item_ids: Tensor | None = None) -> Tensor:
+        """Embeddings float ``[n, size]`` of ``item_ids`` int64 ``[n]``, or of all items."""
+        return self.projection(self.features if item_ids is None else self.features[item_ids])
+
+
+class AttributeEmbedding(nn.Module):
+    """Embeddings of an attribute's values, pooled over the values that an item has; zeros where it has none.
+
+    Args:
+        values: every item's value, int64 ``[n_items]``, or values, int64 ``[n_items, W]``; 0 is none.
+        n_values: number of values, 0 included.
+        size: of the embedding.
+        pooling: ``sum`` or ``mean``.
+    """
+
+    values: Tensor
+
+    def __init__(self, values: Tensor, n_values: int, size: int, pooling: str) -> None:
+        super().__init__()
+        self.register_buffer("values", values.reshape(len(values), -1), persistent=False)
+        self.embedding = nn.Embedding(n_values, size, padding_idx=0)
+        self.pooling = pooling
+
+    def forward(self, item_ids: Tensor | None = None) -> Tensor:
+        """Embeddings float ``[n, size]`` of ``item_ids`` int64 ``[n]``, or of all items."""
+        values = self.values if item_ids is None else self.values[item_ids]
+        return F.embedding_bag(values, self.embedding.weight, mode=self.pooling, padding_idx=0)
+
+    def labels(self, item_ids: Tensor) -> Tensor:
+        """Which values the items have, none left out: ones and zeros, float ``[n, n_values - 1]``."""
+        weight = self.embedding.weight
+        labels = torch.zeros(len(item_ids), len(weight), dtype=weight.dtype, device=weight.device)
+        return labels.scatter_(1, self.values[item_ids], 1.0)[:, 1:]
