@@ -36,6 +36,11 @@ class ModelSpec:
     first_stage: str | None = None
 
     @property
+    def is_first_stage(self) -> bool:
+        """Whether the model is there to pre-train another."""
+        return bool(self.stage_keys)
+
+    @property
     def is_ours(self) -> bool:
         return self.module is not None
 

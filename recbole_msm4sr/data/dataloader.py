@@ -23,7 +23,8 @@ class PackedDataLoader:
     alone. With ``share``, a batch is dealt to several processes, and a process sees its part of every batch.
 
     Args:
-        config: reads train_mode, window_stride, train_batch_size, shuffle_buffer, seed.
+        config: reads train_mode, window_stride, train_batch_size, shuffle_buffer, seed; of a first stage also
+            pretrain_min_item_count: rarer items are left out of the histories.
         dataset: the training part of the split.
     """
 
@@ -47,10 +48,19 @@ class PackedDataLoader:
             dataset.item_list_length_field,
         )
         target, start = rows.target.numpy(), rows.start.numpy()
+        min_count = config["pretrain_min_item_count"] if config.spec.is_first_stage else None
         if config["train_mode"] == "prefix":
+            if min_count:
+                raise UserError("pretrain_min_item_count needs train_mode: packed")
             self.windows = sequences.prefix_windows(target, start)
         else:
             first, n_pairs = self._histories(rows.flat[dataset.uid_field].numpy(), target)
+            if min_count:
+                self.items, first, n_pairs = sequences.without_rare_items(self.items, first, n_pairs, min_count)
+                if not len(first):
+                    raise UserError(
+                        f"no history has two items of {min_count} training interactions: lower pretrain_min_item_count"
+                    )
             self.windows = sequences.cut_windows(first, n_pairs, rows.width, config["window_stride"])
         self.n_pairs = int(self.windows.n_targets.sum())
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from recbole_msm4sr.model.transformer import CausalTransformer
+
 
 def load_parts(model: nn.Module, state_dict: Mapping[str, Tensor], parts: Sequence[str], transformer: str) -> None:
     """Give submodules of a model the weights that a checkpoint has for them; all other weights stay.
@@ -34,6 +36,13 @@ def load_parts(model: nn.Module, state_dict: Mapping[str, Tensor], parts: Sequen
     if layers != own:
         raise ValueError(f"it has {layers} transformer layers, n_layers is {own}")
     model.load_state_dict({name: state_dict[name] for name in wanted}, strict=False)
+
+
+def freeze_transformer(model: nn.Module) -> None:
+    """Keep every ``CausalTransformer`` of a model as it is: its parameters ask for no gradient."""
+    for module in model.modules():
+        if isinstance(module, CausalTransformer):
+            module.requires_grad_(False)
 
 
 def _n_layers(names: Mapping[str, object], prefix: str) -> int:

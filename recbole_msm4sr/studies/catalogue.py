@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from recbole_msm4sr.studies.cells import Variant
@@ -72,6 +72,23 @@ def _cold_start() -> tuple[Variant, ...]:
         Variant("w/o pre-training", "MSM4SR", {"use_id": False, "training": "finetune"}),
         Variant("UniSRec", "UniSRec", {"train_stage": "inductive_ft"}),
         Variant("MSM4SR", "MSM4SR", {"use_id": False, "pretrain_min_item_count": 10}),
+    )
+
+
+def cross_domain(checkpoints: Mapping[str, str]) -> tuple[Variant, ...]:
+    """Table VI: fine-tuned from another data set's first stage with the transformer frozen. RecGURU is not here.
+
+    Args:
+        checkpoints: of the first stages, by the name of the model that starts from them.
+    """
+    frozen = {
+        name: {"pretrained_path": path, "freeze_transformer": True, "training": "two_stage"}
+        for name, path in checkpoints.items()
+    }
+    return (
+        Variant("UniSRec", "UniSRec", frozen["UniSRec"]),
+        Variant("w/o pre-training", "MSM4SR", {"training": "finetune"}),
+        Variant("MSM4SR", "MSM4SR", frozen["MSM4SR"]),
     )
 
 

@@ -18,6 +18,7 @@ from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
 from recbole_msm4sr.training.recipe import RANKS, run
 from recbole_msm4sr.training.run_folder import write_json
+from recbole_msm4sr.training.stage import NOT_IDENTITY
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Variant:
     Attributes:
         label: the row's name, ``MSM4SR w/o NIP``.
         model: the model's name.
-        settings: on top of those common to all rows.
+        settings: all that are not the model's own defaults.
     """
 
     label: str
@@ -60,15 +61,11 @@ class Cells:
     Args:
         folder: where they are kept.
         dataset: the data set of all cells.
-        settings: common to all cells.
         data: fingerprint of the data: cells of other data are other cells.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], dataset: str, settings: Mapping[str, Any], data: Mapping[str, str]
-    ) -> None:
-        self.folder, self.dataset = Path(folder), dataset
-        self.settings, self.data = dict(settings), dict(data)
+    def __init__(self, folder: str | os.PathLike[str], dataset: str, data: Mapping[str, str]) -> None:
+        self.folder, self.dataset, self.data = Path(folder), dataset, dict(data)
 
     def get(self, variant: Variant, settings: Mapping[str, Any], seed: int, *, test: bool) -> Cell:
         """The cell of a variant with some more settings and a seed: read if it is finished, else run.
@@ -79,25 +76,26 @@ class Cells:
         Raises:
             UserError: what the run raises; ``DivergedError`` if these settings lead to NaN.
         """
-        merged = {**self.settings, **variant.settings, **settings, "seed": seed}
+        merged = {**variant.settings, **settings, "seed": seed}
         folder = self.folder / f"{variant.model}-{self._key(variant.model, merged, test)}"
         with _locked(folder):
             if not (folder / "cell.json").is_file():
+                shown = ", ".join(f"{name}={value}" for name, value in {**settings, "seed": seed}.items())
+                getLogger(__name__).info(f"{variant.label}: {shown}{'' if test else ' (validation)'}")
                 self._run(folder, variant, merged, test)
         return _read(folder)
 
     @property
     def identity(self) -> list[Any]:
         """What all cells have in common: results of another identity are no results of this comparison."""
-        return [__version__, self.dataset, self.data, self.settings]
+        return [__version__, self.dataset, self.data]
 
     def _key(self, model: str, settings: Mapping[str, Any], test: bool) -> str:
-        identity = [self.identity, model, settings, test]
+        learnt = {name: value for name, value in settings.items() if name not in NOT_IDENTITY}
+        identity = [self.identity, model, learnt, test]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def _run(self, folder: Path, variant: Variant, settings: Mapping[str, Any], test: bool) -> None:
-        shown = {name: value for name, value in settings.items() if self.settings.get(name) != value}
-        getLogger(__name__).info(f"{variant.label}: {', '.join(f'{name}={value}' for name, value in shown.items())}")
         result = run(variant.model, self.dataset, config_dict={**settings, "resume": True}, test=test, console=False)
         run_folder = Path(result["run_folder"])
         metrics = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))

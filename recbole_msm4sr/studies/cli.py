@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.studies.catalogue import STUDIES, Study
+from recbole_msm4sr.studies.catalogue import STUDIES, Study, cross_domain
 from recbole_msm4sr.studies.cells import Variant
 
+CROSS_DOMAIN = "cross-domain"
 _SETTINGS = (
-    "Further --key=value are settings of all rows, --LABEL.key=value of one row; their values are YAML. What is done "
-    "already, in --out, is not done again, and several processes may work on one --out."
+    "Further --key=value are settings of all rows that read them, --LABEL.key=value of one; values are YAML. What is "
+    "done already, in --out, is not done again, and several processes may work on one --out."
 )
 
 
@@ -27,15 +28,15 @@ def main(argv: Sequence[str]) -> int:
     """
     arguments, rest = _parser().parse_known_args(list(argv))
     common, of_row = _settings(rest)
-    study = _study(arguments)
+    out = Path(arguments.out or f"studies/{arguments.dataset}/{arguments.name}")
+    _log_to_console()
+    study = _study(arguments, common, out)
     variants = [
         Variant(variant.label, variant.model, {**variant.settings, **of_row.pop(variant.label, {})})
         for variant in study.variants()
     ]
     if of_row:
         raise UserError(f"there is no row {next(iter(of_row))!r}: rows are {', '.join(v.label for v in variants)}")
-    out = Path(arguments.out or f"studies/{arguments.dataset}/{arguments.name}")
-    _log_to_console()
     try:
         from recbole_msm4sr.config import read_yaml
         from recbole_msm4sr.studies.compare import Plan, compare
@@ -72,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.set_defaults(name="compare")
     study = commands.add_parser("study", help="one of the paper's experiments", epilog=_SETTINGS, allow_abbrev=False)
-    study.add_argument("name", choices=sorted(STUDIES), metavar="NAME", help=", ".join(sorted(STUDIES)))
+    names = sorted([*STUDIES, CROSS_DOMAIN])
+    study.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
+    study.add_argument("--source", metavar="DATASET", help=f"{CROSS_DOMAIN}: the data set to pre-train on")
     for command in (compare, study):
         command.add_argument("--dataset", required=True)
         command.add_argument("--seeds", type=int, default=3, help="runs of every row (default: %(default)s)")
@@ -85,7 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _study(arguments: argparse.Namespace) -> Study:
+def _study(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> Study:
+    if arguments.command == "study" and arguments.name == CROSS_DOMAIN:
+        if not arguments.source:
+            raise UserError(f"{CROSS_DOMAIN} pre-trains on another data set: give --source=DATASET")
+        return _cross_domain(arguments, common, out)
     if arguments.command == "study":
         return STUDIES[arguments.name]
     models = [model.strip() for model in arguments.models.split(",") if model.strip()]
@@ -94,6 +101,22 @@ def _study(arguments: argparse.Namespace) -> Study:
     subject = "MSM4SR" if "MSM4SR" in models else models[-1]
     variants = tuple(Variant(model, model) for model in models)
     return Study(f"Comparison on {arguments.dataset}", lambda: variants, subject, tune_once=False)
+
+
+def _cross_domain(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> Study:
+    """Pre-train on the source, then compare on the target."""
+    from recbole_msm4sr.studies.compare import readable
+    from recbole_msm4sr.studies.pretraining import pretrain
+
+    checkpoints = {}
+    for model in ("MSM4SR", "UniSRec"):
+        first_stage = f"{model}Pretrain"
+        settings = readable(first_stage, arguments.source, common)
+        checkpoints[model] = str(
+            pretrain(first_stage, arguments.source, settings, arguments.first_seed, out / "source")
+        )
+    title = f"Cross-domain: {arguments.source} to {arguments.dataset} (table VI)"
+    return Study(title, lambda: cross_domain(checkpoints), tune_once=False)
 
 
 def _settings(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -28,7 +28,7 @@ class Plan:
         dataset: the data set's name.
         variants: the rows.
         subject: label of the row that all others are compared with.
-        settings: common to all rows.
+        settings: of every row whose model reads them.
         grid: searched for every row; empty: no search.
         n_trials: points of the grid tried for every row.
         n_seeds: runs of every row with its best settings.
@@ -124,28 +124,49 @@ def compare(plan: Plan, out: Path) -> Comparison:
         UserError: the plan, the data or a model's settings cannot be used.
     """
     plan.check()
-    configs = [
-        Config(variant.model, plan.dataset, config_dict={**plan.settings, **variant.settings})
-        for variant in plan.variants  # a typo in the last row's settings is found before the first row is run
-    ]
+    variants = _with_common_settings(plan)
+    # A typo in the last row's settings is found before the first row is run.
+    configs = [Config(variant.model, plan.dataset, config_dict=variant.settings) for variant in variants]
     # All rows see the same interactions; the features that the widest row reads stand for those of all.
     fingerprint: dict[str, str] = {}
     for config in configs:
         fingerprint.update(preparation.load(config).fingerprint)
-    cells = Cells(out / "cells", plan.dataset, plan.settings, fingerprint)
+    cells = Cells(out / "cells", plan.dataset, fingerprint)
     search = None
     if plan.grid:
         bigger = configs[0]["valid_metric_bigger"]
         search = Search(out / "search.journal", cells, plan.grid, plan.n_trials, plan.first_seed, bigger=bigger)
-    subject = next(variant for variant in plan.variants if variant.label == plan.subject)
+    subject = next(variant for variant in variants if variant.label == plan.subject)
     rows = []
-    for number, variant in enumerate(plan.variants, start=1):
-        getLogger(__name__).info(f"{variant.label} ({number} of {len(plan.variants)})")
+    for number, variant in enumerate(variants, start=1):
+        getLogger(__name__).info(f"{variant.label} ({number} of {len(variants)})")
         chosen = search.best(subject if plan.tune_once else variant) if search else {}
         seeds = range(plan.first_seed, plan.first_seed + plan.n_seeds)
         tested = [cells.get(variant, chosen, seed, test=True) for seed in seeds]
         rows.append(Row(variant, chosen, [_on_cold_targets(cell) for cell in tested] if plan.cold_only else tested))
     return Comparison(plan, rows, _p_values(rows, plan.subject), fingerprint)
+
+
+def _with_common_settings(plan: Plan) -> list[Variant]:
+    """The variants with those of the common settings that their models read; a row's own settings win.
+
+    Raises:
+        UserError: no row reads a common setting.
+    """
+    variants = [
+        replace(variant, settings={**readable(variant.model, plan.dataset, plan.settings), **variant.settings})
+        for variant in plan.variants
+    ]
+    unread = {key: value for key, value in plan.settings.items() if all(key not in v.settings for v in variants)}
+    if unread:
+        Config(variants[-1].model, plan.dataset, config_dict=unread)  # which says what was meant
+    return variants
+
+
+def readable(model: str, dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``settings`` that a model reads."""
+    read = Config(model, dataset, config_dict=settings, drop_unread=True).external_config_dict
+    return {key: value for key, value in settings.items() if key in read}
 
 
 def _on_cold_targets(cell: Cell) -> Cell:

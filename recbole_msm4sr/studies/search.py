@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from optuna.trial import TrialState
 
 from recbole_msm4sr.errors import DivergedError, UserError
 from recbole_msm4sr.studies.cells import Cells, Variant
+from recbole_msm4sr.training.stage import NOT_IDENTITY
 
 Grid = Mapping[str, Sequence[Any]]
 
@@ -54,7 +56,7 @@ class Search:
         """
         study = optuna.create_study(
             storage=self.storage,
-            study_name=json.dumps([variant.label, variant.model, variant.settings, self.cells.identity, self.grid]),
+            study_name=self._name(variant),
             direction="maximize" if self.bigger else "minimize",
             sampler=optuna.samplers.GridSampler(self.grid, seed=self.seed),
             load_if_exists=True,
@@ -82,6 +84,12 @@ class Search:
             f"{variant.label}: valid {chosen.value:.4f} with {chosen.params}, best of {len(tried)}"
         )
         return dict(chosen.params)
+
+    def _name(self, variant: Variant) -> str:
+        """The search's name in the storage: another variant, grid or data set is another search."""
+        learnt = {name: value for name, value in variant.settings.items() if name not in NOT_IDENTITY}
+        identity = json.dumps([self.cells.identity, variant.model, learnt, self.grid], sort_keys=True)
+        return f"{variant.label} {hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

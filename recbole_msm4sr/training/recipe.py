@@ -138,7 +138,7 @@ def _plan(
         return stage
 
     name = config["model"]
-    if config.spec.stage_keys:
+    if config.spec.is_first_stage:
         return [("pretrain", config)]
     if config.spec.first_stage:
         if config["training"] == "e2e":

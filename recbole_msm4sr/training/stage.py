@@ -19,13 +19,14 @@ from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation.user_ranks import UserRanks, user_ranks
 from recbole_msm4sr.files import sha256_of_file
 from recbole_msm4sr.model import parallel
+from recbole_msm4sr.model.backbone import freeze_transformer
 from recbole_msm4sr.training import checkpoint
 from recbole_msm4sr.training.run_folder import plain, write_json
 from recbole_msm4sr.training.stage_trainer import StageTrainer, peak_memory_mib
 from recbole_msm4sr.training.trainer import trainer_class
 
 #: Settings that do not change what a stage learns.
-_NOT_IDENTITY = frozenset(
+NOT_IDENTITY = frozenset(
     {
         "checkpoint_dir", "data_path", "dataloaders_save_path", "dataset_save_path", "device", "feature_path",
         "feature_storage", "gpu_id",
@@ -189,6 +190,8 @@ class Stage:
                 model.load_backbone(checkpoint.load(self.start)["state_dict"])
             except ValueError as error:
                 raise UserError(f"{self.start} does not fit {self.config['model']}: {error}") from error
+        if self.config["freeze_transformer"]:
+            freeze_transformer(model)
         self.trainer = trainer_class(self.config)(self.config, model)
         self.trainer.saved_model_file = str(self.model_file)
         if isinstance(self.trainer, StageTrainer):
@@ -203,7 +206,7 @@ class Stage:
         return sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
 
     def _identity(self, start_identity: str | None) -> str:
-        settings = {k: plain(v) for k, v in self.config.final_config_dict.items() if k not in _NOT_IDENTITY}
+        settings = {k: plain(v) for k, v in self.config.final_config_dict.items() if k not in NOT_IDENTITY}
         content: dict[str, Any] = {
             "settings": settings,
             "data": self.data.fingerprint,

@@ -264,3 +264,27 @@ def test_a_process_for_which_a_batch_has_no_window_gets_one_without_targets(data
     without = [batch for share in shares for batch in share if not batch["target"].any()]
     assert without
     assert all(batch["item_length"].tolist() == [int((batch["item_id_list"] > 0).sum())] for batch in without)
+
+
+def test_a_first_stage_trains_on_items_of_enough_interactions_alone(tiny_dataset: tuple[Path, str]) -> None:
+    data_path, name = tiny_dataset
+
+    def loader(model: str) -> PackedDataLoader:
+        settings = {"data_path": str(data_path), "pretrain_min_item_count": 10, "MAX_ITEM_LIST_LENGTH": 50}
+        config = Config(model, name, config_dict=settings)
+        return PackedDataLoader(config, VectorisedSequentialDataset(config).build()[0])
+
+    histories = [(*inputs, target) for inputs, target in longest_pairs(loader("MSM4SR"))]
+    counts = Counter(item for history in histories for item in history)
+    assert min(counts.values()) < 10 < max(counts.values())
+    warm = [tuple(item for item in history if counts[item] >= 10) for history in histories]
+    found = [(*inputs, target) for inputs, target in longest_pairs(loader("MSM4SRPretrain"))]
+    assert Counter(found) == Counter(history for history in warm if len(history) >= 2)
+
+
+def longest_pairs(loader: PackedDataLoader) -> Iterator[Pair]:
+    """Of every window, one a history here, all inputs and the last target."""
+    for batch in loader:
+        for items, targets in zip(batch["item_id_list"].tolist(), batch["target"].tolist(), strict=True):
+            length = sum(map(bool, targets))
+            yield tuple(items[:length]), targets[length - 1]

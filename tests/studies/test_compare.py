@@ -103,7 +103,14 @@ def test_other_data_makes_other_cells(tiny_dataset: Tiny) -> None:
 def test_settings_of_one_row(tiny_dataset: Tiny) -> None:
     assert main(_argv(tiny_dataset, "--trials=0", "--SASRecM.n_experts=2")) == 0
     rows = json.loads(Path("out/report.json").read_text())["rows"]
-    assert [row["settings"] for row in rows] == [{"n_experts": 2}, {}]
+    assert [row["settings"].get("n_experts") for row in rows] == [2, None]
+
+
+def test_a_common_setting_goes_to_the_rows_that_read_it(tiny_dataset: Tiny) -> None:
+    assert main(_argv(tiny_dataset, "--trials=0", "--n_experts=2", "--num_layers=2")) == 0
+    rows = json.loads(Path("out/report.json").read_text())["rows"]
+    own = [{key: row["settings"].get(key) for key in ("n_experts", "num_layers")} for row in rows]
+    assert own == [{"n_experts": 2, "num_layers": None}, {"n_experts": None, "num_layers": 2}]
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,15 @@ def test_finetuning_starts_from_a_given_checkpoint_of_another_data_set(run: Any)
     assert all(torch.equal(source[name], target[name]) for name in shared)
 
 
+def test_a_frozen_transformer_stays_as_it_was_pretrained_while_the_rest_learns(run: Any) -> None:
+    pretrained = Path(run("MSM4SRPretrain")["run_folder"]) / "checkpoint.pth"
+    source = checkpoint.load(pretrained)["state_dict"]
+    target = weights(run("MSM4SR", pretrained_path=str(pretrained), freeze_transformer=True, epochs=1))
+    moved = {name: not torch.equal(source[name], target[name]) for name in target if name.startswith("m2se.")}
+    assert not any(moved[name] for name in moved if name.startswith("m2se.transformer."))
+    assert moved["m2se.encoders.text.experts.experts.weight"]
+
+
 @pytest.mark.parametrize(
     ("settings", "losses"),
     [

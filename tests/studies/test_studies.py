@@ -1,0 +1,77 @@
+"""``msm4sr study``: the paper's experiments run from end to end on a tiny data set, and find what they should."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_msm4sr.cli import main
+from recbole_msm4sr.data.feature_store import FeatureStore
+from recbole_msm4sr.evaluation.user_ranks import UserRanks
+
+SMALL = [
+    *("--pretrain_epochs=1", "--epochs=1", "--n_experts=2", "--attention_size=4", "--use_gpu=false"),
+    *("--hidden_size=8", "--inner_size=16", "--trials=0", "--seeds=1", "--out=out"),
+]
+
+
+def _study(tiny_dataset: tuple[Path, str], name: str, *more: str) -> dict[str, Any]:
+    data_path, dataset = tiny_dataset
+    assert main(["study", name, f"--dataset={dataset}", f"--data_path={data_path}", *SMALL, *more]) == 0
+    return json.loads(Path("out/report.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("ablation", ["w/o NIP", "w/o CMCL", "w/o mixup", "w/o pre-training", "end-to-end", "MSM4SR"]),
+        ("modality", ["V", "T", "MSM4SR"]),
+        ("user-groups", ["SASRec", "SASRecM", "MSM4SR"]),
+    ],
+)
+def test_studies_have_the_papers_rows(tiny_dataset: tuple[Path, str], name: str, labels: list[str]) -> None:
+    report = _study(tiny_dataset, name)
+    assert [row["label"] for row in report["rows"]] == labels
+    assert all(row["test_results"][0]["recall@20"] >= 0 for row in report["rows"])
+
+
+def test_cold_start_tests_users_whose_target_is_rare(tiny_dataset: tuple[Path, str]) -> None:
+    report = _study(tiny_dataset, "cold-start")
+    [ranks] = [UserRanks.load(path) for path in Path("out/cells").glob("UniSRec-*/test_ranks.npz")]
+    cold = ranks.target_count < 10
+    assert 0 < cold.sum() < len(cold)
+    [row] = [row for row in report["rows"] if row["label"] == "UniSRec"]
+    assert row["test_results"][0]["recall@20"] == pytest.approx(ranks.metric("recall@20")[cold].mean())
+    assert "users whose target has fewer than 10 training interactions" in Path("out/table.md").read_text()
+
+
+def test_cross_domain_starts_from_the_other_data_set(tiny_dataset: tuple[Path, str]) -> None:
+    data_path, dataset = tiny_dataset
+    shutil.copytree(data_path / dataset, data_path / "other")
+    (data_path / "other" / f"{dataset}.inter").rename(data_path / "other" / "other.inter")
+    report = _study(tiny_dataset, "cross-domain", "--source=other")
+    paths = {row["label"]: row["settings"].get("pretrained_path") for row in report["rows"]}
+    assert "MSM4SRPretrain-other" in paths["MSM4SR"]
+    assert "UniSRecPretrain-other" in paths["UniSRec"]
+    assert paths["w/o pre-training"] is None
+
+
+def test_cross_domain_needs_a_source_and_features_of_one_length(
+    tiny_dataset: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_path, dataset = tiny_dataset
+    argv = ["study", "cross-domain", f"--dataset={dataset}", f"--data_path={data_path}", *SMALL]
+    assert main(argv) == 2
+    assert "give --source=DATASET" in capsys.readouterr().err
+    shutil.copytree(data_path / dataset, data_path / "other")
+    (data_path / "other" / f"{dataset}.inter").rename(data_path / "other" / "other.inter")
+    store = FeatureStore.open(data_path / "other" / "features" / "text")
+    rows = [np.ones((1, 5), dtype=np.float32) for _ in store.item_tokens]
+    FeatureStore.write(store.path, store.item_tokens, rows, encoder="another", overwrite=True)
+    assert main([*argv, "--source=other"]) == 2
+    assert "does not fit" in capsys.readouterr().err
