@@ -29,7 +29,7 @@ class Study:
 
 def _overall() -> tuple[Variant, ...]:
     """Table II, as far as the baselines need nothing but what every prepared data set has."""
-    return tuple(Variant(name, name) for name in ("LightGCN", "SINE", "SASRec", "SASRecM", "MSM4SR"))
+    return tuple(Variant(name, name) for name in ("LightGCN", "SINE", "SASRec", "SASRecM", "UniSRec", "MSM4SR"))
 
 
 def _ablation() -> tuple[Variant, ...]:
