@@ -248,7 +248,7 @@ from pathlib import Path
 from dataset_prep.http.client import HttpClient
 from dataset_prep.layout import Layout
 from dataset_prep.pictures.collect import collect_pictures
-collect_pictures(Layout(Path({str(layout.root)!r})), client=HttpClient(allow_private=True), workers={workers})
+collect_pictures(Layout.of({str(layout.root)!r}), client=HttpClient(allow_private=True), workers={workers})
 """
     child = subprocess.Popen([sys.executable, "-c", script])
     try:
@@ -277,7 +277,7 @@ from dataset_prep.http.client import HttpClient
 from dataset_prep.layout import Layout
 from dataset_prep.pictures.collect import collect_pictures
 try:
-    collect_pictures(Layout(Path({str(layout.root)!r})), client=HttpClient(allow_private=True), workers=4)
+    collect_pictures(Layout.of({str(layout.root)!r}), client=HttpClient(allow_private=True), workers=4)
 except KeyboardInterrupt:
     print("interrupted", [t.name for t in threading.enumerate() if "ThreadPool" in t.name], flush=True)
 """
