@@ -1,8 +1,8 @@
-"""Train and test a model: python run_recbole.py --model=MSM4SR --dataset=demo [--key=value ...]."""
+"""Train and test a model: python run_recbole.py --model=MSM4SR --dataset=demo [--key=value ...]; or any other command."""
 
 import sys
 
 from recbole_msm4sr.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["run", *sys.argv[1:]]))
+    sys.exit(main())
