@@ -1,4 +1,4 @@
-"""Train and test a model: python run_recbole.py --model=MSM4SR --dataset=demo [--key=value ...]; or any other command."""
+"""Train and test a model: python run_recbole.py --model=MSM4SR --dataset=demo [--key=value ...]."""
 
 import sys
 

@@ -28,8 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures, which are counted
     try:
         _COMMANDS[arguments.command](arguments)
-    except (UserError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
+    except UserError as error:
         print(f"dataset_prep: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(
+            f"dataset_prep: error: {error}; mend that, and the same command goes on where it stopped", file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt:
         print("dataset_prep: interrupted; the same command goes on where it stopped", file=sys.stderr)
@@ -62,6 +67,12 @@ def _info(arguments: argparse.Namespace) -> None:
     from dataset_prep.info_text import describe_as_text
     from dataset_prep.layout import Layout
 
+    if arguments.missing:
+        from dataset_prep.pictures.missing import missing_as_table
+
+        for line in missing_as_table(Layout.of(arguments.path)):
+            print(line)
+        return
     described = describe(Layout.of(arguments.path))
     print(json.dumps(described, indent=2, ensure_ascii=False) if arguments.json else describe_as_text(described))
 

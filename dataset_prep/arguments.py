@@ -9,7 +9,7 @@ from pathlib import Path
 from dataset_prep.get.releases import REVIEWS
 from dataset_prep.interactions.own_table import parse_columns
 from dataset_prep.interactions.rules import REPEATS, Rules
-from dataset_prep.pipeline import BOTH, IMAGE_FEATURES, MODALITIES, SENTENCE_ENCODER, STEPS, Options
+from dataset_prep.options import BOTH, IMAGE_FEATURES, MODALITIES, SENTENCE_ENCODER, STEPS, Options
 from dataset_prep.sources import AmazonSource, CustomSource
 
 _DEVICE = "cpu, cuda, ... (default: a GPU if there is one)"
@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
 
     info = add("info", "what a data set holds")
     info.add_argument("path", metavar="dataset/NAME")
-    info.add_argument("--json", action="store_true", help="as JSON")
+    shown = info.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="as JSON")
+    shown.add_argument("--missing", action="store_true", help="items without a picture, and why: a table with tabs")
 
     gallery = add("gallery", "one HTML page: items with pictures, words and sentences")
     gallery.add_argument("path", metavar="dataset/NAME")

@@ -21,12 +21,18 @@ def is_local_model(name_or_path: str) -> bool:
     Raises:
         UserError: it is neither. A mistyped path should not be looked for on the hub, which takes minutes to fail.
     """
-    if name_or_path and Path(name_or_path).is_dir():  # Path("") would be the current folder
+    check_model_name(name_or_path)
+    if Path(name_or_path).is_dir():
         return True
-    if not _HUB_NAME.fullmatch(name_or_path):
-        raise UserError(f"there is no model folder {name_or_path!r}: give a folder, or a name on the model hub")
     logger.info("there is no folder %s: asking the model hub for a model of that name", name_or_path)
     return False
+
+
+def check_model_name(name_or_path: str) -> None:
+    """Raise a ``UserError`` for what is no folder and can be no name on the hub; nothing is asked or loaded."""
+    folder = name_or_path and Path(name_or_path).is_dir()  # Path("") would be the current folder
+    if not folder and not _HUB_NAME.fullmatch(name_or_path):
+        raise UserError(f"there is no model folder {name_or_path!r}: give a folder, or a name on the model hub")
 
 
 def loading_error(what: str, name_or_path: str, error: Exception) -> UserError:

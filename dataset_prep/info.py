@@ -99,8 +99,9 @@ def _summaries(layout: Layout, problems: list[str]) -> list[dict[str, Any]]:
             problems.append(str(error))
             continue
         if summary is not None:
-            summaries.append(summary)
-    return sorted(summaries, key=lambda summary: (summary["finished"], summary["step"]))
+            written = path.stat().st_mtime_ns  # for steps that were finished in the same second
+            summaries.append((summary["finished"], written, summary["step"], summary))
+    return [summary for *_, summary in sorted(summaries, key=lambda entry: entry[:3])]
 
 
 def _failures(figures: Mapping[str, Any], what: str = "") -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dataset_prep.layout import Layout
-from dataset_prep.records import is_list_of_text, read_records
+from dataset_prep.records import is_list_of_text, read_records, record_keywords
 from dataset_prep.text.sentences import record_sentences
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.errors import UserError
@@ -147,14 +147,6 @@ def record_pictures(record: Mapping[str, Any], where: str) -> list[str]:
     return list(pictures)
 
 
-def record_words(record: Mapping[str, Any], where: str) -> list[list[str]]:
-    """A line of ``image_keywords.jsonl`` -> one list of words per picture, which may be empty."""
-    keywords = record.get("keywords") or []
-    if not isinstance(keywords, list) or not all(is_list_of_text(words) for words in keywords):
-        raise UserError(f'{where}: "keywords" must be a list with one list of words per picture')
-    return list(keywords)
-
-
 def all_sentences(record: Mapping[str, Any], where: str) -> list[str]:
     """A line of ``text.jsonl`` -> all of the item's sentences, however many the encoder reads."""
     return record_sentences(record, where, _ALL)
@@ -165,7 +157,7 @@ def _sources(layout: Layout) -> dict[str, tuple[Path, Callable[[Path], Iterator[
     return {
         "sentences": (layout.sentences, partial(_count_entries, read=all_sentences)),
         "pictures": (layout.pictures, partial(_count_entries, read=record_pictures)),
-        "words": (layout.keywords, partial(_count_entries, read=record_words)),
+        "words": (layout.keywords, partial(_count_entries, read=record_keywords)),
         "text features": (layout.features("text"), _count_rows),
         "image features": (layout.features("image"), _count_rows),
     }

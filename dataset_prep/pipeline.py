@@ -3,87 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any, Literal
 
+from dataset_prep.encoding_steps import features_step, words_step
 from dataset_prep.http.client import HttpClient
 from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.interactions.build import build_interactions
 from dataset_prep.interactions.rules import Rules
 from dataset_prep.layout import Layout
-from dataset_prep.pictures.collect import MAX_PICTURES, collect_pictures
+from dataset_prep.options import BOTH, STEPS, Options
+from dataset_prep.pictures.collect import collect_pictures
 from dataset_prep.pictures.folder import find_pictures
 from dataset_prep.pictures.sources import write_folder_sources
 from dataset_prep.ranks import once
-from dataset_prep.records import read_image_keywords, write_records
+from dataset_prep.records import read_records
 from dataset_prep.rejected import Rejected
 from dataset_prep.sources import Source
 from dataset_prep.steps import read_summary, run_step
 from dataset_prep.text.build import build_text, items_with
 from dataset_prep.text.item_file import write_item_file
-from dataset_prep.text.sentences import MAX_SENTENCES
 from recbole_msm4sr.errors import UserError
 
-STEPS = ("get", "interactions", "text", "pictures", "words", "features")
-MODALITIES = ("text", "image")
-BOTH = "text and image"
 FETCHES_AT_ONCE = 16  # of all hosts together: a slow one should not hold up the others
-IMAGE_FEATURES = ("keywords", "clip", "resnet")
-SENTENCE_ENCODER = "sentence-transformers/all-mpnet-base-v2"  # 768 dimensions; the paper names none
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a data set is prepared.
-
-    Attributes:
-        steps: those to run, of ``STEPS``.
-        modalities: ``text``, ``image`` or both; None: those that the source has.
-        rules: which interactions stay; None: the paper's, or, for a data set of table I, what comes nearest to it.
-        max_sentences, max_pictures: of an item; the paper's 10.
-        words: a dictionary D; None: one is built.
-        clip, sentence_encoder, resnet: names on the model hub, or folders; None for clip and resnet: their defaults.
-        revisions: commit or tag by option name, for names on the hub.
-        top_n: N of eq. 2.
-        image_features: what the rows of the image store are: Sentence-BERT of words (eq. 2), CLIP's vectors, ResNet's.
-        device: for the encoders; None: a GPU if there is one.
-        workers: threads and processes beside the encoders; of downloads, pictures at once.
-        batch_size: pictures of a forward pass; sentences have a budget of their own (``features.encode``).
-        per_host: pictures asked of one host at once.
-        retry_dead: ask dead picture links again.
-        allow_private: fetch from private addresses, too.
-    """
-
-    steps: tuple[str, ...] = STEPS
-    modalities: tuple[str, ...] | None = None
-    rules: Rules | None = None
-    max_sentences: int = MAX_SENTENCES
-    max_pictures: int = MAX_PICTURES
-    words: Path | None = None
-    clip: str | None = None
-    sentence_encoder: str = SENTENCE_ENCODER
-    resnet: str | None = None
-    revisions: Mapping[str, str] | None = None
-    top_n: int = 15
-    image_features: str = "keywords"
-    device: str | None = None
-    workers: int = 4
-    batch_size: int = 64
-    per_host: int = 4
-    retry_dead: bool = False
-    allow_private: bool = False
-
-    def check(self) -> None:
-        """Raise a ``UserError`` for options that no step can use."""
-        for name, values, known in (
-            ("steps", self.steps, STEPS),
-            ("modalities", MODALITIES if self.modalities is None else self.modalities, MODALITIES),
-            ("image_features", (self.image_features,), IMAGE_FEATURES),
-        ):
-            unknown = [value for value in values if value not in known]
-            if unknown or not values:
-                raise UserError(f"{name}: there is no {unknown[0] if values else 'value'!r}: take {', '.join(known)}")
 
 
 def prepare(source: Source, layout: Layout, options: Options) -> None:
@@ -97,16 +39,20 @@ def prepare(source: Source, layout: Layout, options: Options) -> None:
         OSError: the disk is full or cannot be written; what is done is kept.
     """
     options.check()
+    source.check(layout)
     once(lambda: layout.prep.mkdir(parents=True, exist_ok=True))
     modalities = _modalities(source, layout, options)
     image = "image" in modalities
+    in_words = image and options.image_features == "keywords"
     work = {
         "get": lambda: _get(source, layout, options),
         "interactions": lambda: _interactions(source, layout, options),
         "text": lambda: _text(source, layout, options),
-        "pictures": lambda: _pictures(source, layout, options) if image and not source.keywords else None,
-        "words": lambda: _words(source, layout, options) if image and options.image_features == "keywords" else None,
-        "features": lambda: _features(layout, options, modalities),
+        "pictures": lambda: _pictures(source, layout, options) if image and _needs_pictures(source, options) else None,
+        "words": lambda: (
+            words_step(source, layout, options) if in_words else None
+        ),
+        "features": lambda: features_step(layout, options, modalities),
     }
     for step in STEPS:
         if step in options.steps:
@@ -119,11 +65,19 @@ def _modalities(source: Source, layout: Layout, options: Options) -> tuple[str, 
     Raises:
         UserError: one is asked for that the source does not have.
     """
-    if options.modalities is None:
-        return source.modalities
-    if "text" in options.modalities and source.catalogue_file(layout) is None:
+    chosen = source.modalities if options.modalities is None else options.modalities
+    catalogue = source.catalogue_file(layout)
+    words_will_do = source.keywords is not None and options.image_features == "keywords"
+    if "image" in chosen and source.pictures is None and catalogue is None and not words_will_do:
+        raise UserError("there are no pictures: give --images, or links to them in --text, or leave image out")
+    if "text" in chosen and catalogue is None:
         raise UserError("there is no text to encode: give a catalogue (--text), or leave text out of the modalities")
-    return options.modalities
+    return chosen
+
+
+def _needs_pictures(source: Source, options: Options) -> bool:
+    """Whether to collect pictures: not where their words are given and their links are all that there is of them."""
+    return source.keywords is None or source.pictures is not None or options.image_features != "keywords"
 
 
 def _get(source: Source, layout: Layout, options: Options) -> None:
@@ -195,6 +149,7 @@ def _text(source: Source, layout: Layout, options: Options) -> None:
                 rejected=rejected,
             )
             figures["attributes"] = write_item_file(layout.items, source.catalogue(layout, Rejected()), tokens)
+            tokens = [token for _, token, _ in read_records(layout.sentences)]  # one order for all files
         if source.pictures is not None:
             figures["pictures"] = write_folder_sources(source.pictures, layout.picture_sources, tokens)
         return figures
@@ -239,133 +194,6 @@ def _pictures(source: Source, layout: Layout, options: Options) -> None:
         work=work,
         again=options.retry_dead or bool(earlier and earlier["figures"]["try_again"]),
     )
-
-
-def _words(source: Source, layout: Layout, options: Options) -> None:
-    if source.keywords is not None:
-        _given_words(source.keywords, layout)
-        return
-    from dataset_prep.words.clip import CLIP
-    from dataset_prep.words.describe import describe_pictures
-    from dataset_prep.words.dictionary import build_dictionary, read_words
-
-    given = [options.words] if options.words is not None else []
-    run_step(
-        layout,
-        "dictionary",
-        settings={"built": not given},
-        inputs=given or [path for path in (layout.sentences,) if path.is_file()],
-        outputs=[layout.dictionary],
-        work=lambda: build_dictionary(layout, words=options.words),
-    )
-    clip = options.clip or CLIP
-    revision = (options.revisions or {}).get("clip")
-    run_step(
-        layout,
-        "words",
-        settings={"clip": clip, "revision": revision, "top_n": options.top_n},
-        inputs=[layout.pictures, layout.dictionary, *_folder(clip)],
-        outputs=[layout.keywords],
-        work=lambda: describe_pictures(
-            layout,
-            words=read_words(layout.dictionary),
-            clip=clip,
-            revision=revision,
-            top_n=options.top_n,
-            device=options.device,
-            batch_size=options.batch_size,
-            workers=options.workers,
-        ),
-        parallel=True,
-    )
-
-
-def _given_words(path: Path, layout: Layout) -> None:
-    """Take over the words of a file for the items of the .inter file; one that it does not name has no pictures."""
-
-    def work() -> Mapping[str, Any]:
-        given = read_image_keywords(path)
-        tokens = interaction_items(layout.interactions)
-        named = sum(token in given for token in tokens)
-        if not named:
-            raise UserError(f"{path} names no item of {layout.interactions.name}: are they the same item tokens?")
-        write_records(layout.keywords, ({"item_id": token, "keywords": given.get(token, [])} for token in tokens))
-        return {"items": len(tokens), "named": named, "of_no_item": len(given) - named}
-
-    run_step(
-        layout,
-        "words",
-        settings={"given": True},
-        inputs=[path, layout.interactions],
-        outputs=[layout.keywords],
-        work=work,
-    )
-
-
-def _features(layout: Layout, options: Options, modalities: tuple[str, ...]) -> None:
-    """Both stores by Sentence-BERT (eq. 1 and 2), or the image store by an encoder of pictures."""
-    from dataset_prep.features.step import encode_features
-    from dataset_prep.words.picture_features import encode_pictures
-
-    revisions = options.revisions or {}
-    of_sentences = [name for name in modalities if name == "text" or options.image_features == "keywords"]
-    if of_sentences:
-        inputs = {"text": layout.sentences, "image": layout.keywords}
-        described = read_summary(layout, "words")
-        run_step(
-            layout,
-            "features",
-            settings={
-                "sentence_encoder": options.sentence_encoder,
-                "revision": revisions.get("sentence_encoder"),
-                "max_sentences": options.max_sentences,
-                "modalities": of_sentences,
-            },
-            inputs=[*(inputs[name] for name in of_sentences), *_folder(options.sentence_encoder)],
-            outputs=[layout.features(name) for name in of_sentences],
-            work=lambda: encode_features(
-                layout,
-                sentence_encoder=options.sentence_encoder,
-                revision=revisions.get("sentence_encoder"),
-                device=options.device,
-                modalities=of_sentences,
-                max_sentences=options.max_sentences,
-                options={"image": _origin(described)} if described else None,
-            ),
-            parallel=True,
-        )
-    if "image" in modalities and options.image_features != "keywords":
-        kind = options.image_features
-        name = {"clip": options.clip, "resnet": options.resnet}[kind]
-        run_step(
-            layout,
-            "picture_features",
-            settings={"kind": kind, "encoder": name, "revision": revisions.get(kind)},
-            inputs=[layout.pictures, *(_folder(name) if name else [])],
-            outputs=[layout.features("image")],
-            work=lambda: encode_pictures(
-                layout,
-                kind=kind,
-                name_or_path=name,
-                revision=revisions.get(kind),
-                device=options.device,
-                batch_size=options.batch_size,
-                workers=options.workers,
-                overwrite=True,
-            ),
-            parallel=True,
-        )
-
-
-def _origin(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What the image store's manifest says of where its words come from."""
-    kept = ("clip", "clip_revision", "top_n", "prompt", "dictionary_sha256", "dictionary_words")
-    return {name: described["figures"][name] for name in kept if name in described["figures"]}
-
-
-def _folder(name_or_path: str) -> list[Path]:
-    """A model's folder as an input of a step; a name on the hub is a setting alone."""
-    return [Path(name_or_path)] if Path(name_or_path).is_dir() else []
 
 
 def _client(options: Options) -> HttpClient:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from recbole_msm4sr.errors import UserError
+
 if TYPE_CHECKING:
     from torch.distributed import Store
 
@@ -39,10 +41,19 @@ def own_device(device: str | None = None) -> str:
     """The device of this process: ``device``, or a GPU if there is one; of several GPUs, the one with the local rank.
 
     ``cuda`` stands for a GPU of this process's own, ``cuda:1`` and ``cpu`` for just that.
+
+    Raises:
+        UserError: there is no such device.
     """
     import torch
 
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        kind = torch.device(chosen).type
+    except RuntimeError as error:
+        raise UserError(f"there is no device {chosen!r}: give cpu, cuda, or cuda:1") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"the device {chosen} is not here: torch finds no GPU; leave the device out, or give cpu")
     if chosen == "cuda" and world_size() > 1:
         return f"cuda:{int(os.environ['LOCAL_RANK']) % max(1, torch.cuda.device_count())}"
     return chosen

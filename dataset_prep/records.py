@@ -54,15 +54,21 @@ def read_image_keywords(path: str | os.PathLike[str]) -> dict[str, list[list[str
     A missing ``keywords`` means no pictures, as an empty list does.
 
     Raises:
-        UserError: as :func:`read_records`, or ``keywords`` is not a list of lists of strings.
+        UserError: as :func:`read_records` and :func:`record_keywords`.
     """
-    pictures = {}
-    for where, item_id, record in read_records(path):
-        keywords = record.get("keywords") or []
-        if not isinstance(keywords, list) or not all(is_list_of_text(words) for words in keywords):
-            raise UserError(f'{where}: "keywords" must be a list with one list of words per picture')
-        pictures[item_id] = keywords
-    return pictures
+    return {item_id: record_keywords(record, where) for where, item_id, record in read_records(path)}
+
+
+def record_keywords(record: Mapping[str, Any], where: str) -> list[list[str]]:
+    """A line of ``image_keywords.jsonl`` -> one list of words per picture, which may be empty.
+
+    Raises:
+        UserError: ``keywords`` is not a list of lists of strings.
+    """
+    keywords = record.get("keywords") or []
+    if not isinstance(keywords, list) or not all(is_list_of_text(words) for words in keywords):
+        raise UserError(f'{where}: "keywords" must be a list with one list of words per picture')
+    return keywords
 
 
 def is_list_of_text(value: object) -> bool:

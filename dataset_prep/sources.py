@@ -18,6 +18,7 @@ from dataset_prep.rejected import Rejected
 from dataset_prep.text.amazon import read_amazon_2018, read_amazon_2023
 from dataset_prep.text.catalogue import CatalogueItem
 from dataset_prep.text.custom import read_custom
+from recbole_msm4sr.errors import UserError
 
 
 class Source(Protocol):
@@ -38,6 +39,10 @@ class Source(Protocol):
     def pictures(self) -> Path | None: ...
     @property
     def keywords(self) -> Path | None: ...
+
+    def check(self, layout: Layout) -> None:
+        """Raise a ``UserError`` if there is no such category, or a file or folder of the user's is not there."""
+        ...
 
     def get(self, layout: Layout, client: HttpClient) -> Mapping[str, Any]:
         """Fetch what is not here yet; returns figures."""
@@ -91,6 +96,9 @@ class AmazonSource:
     @property
     def settings(self) -> Mapping[str, Any]:
         return {"release": self.release, "category": self.category, "reviews": self.reviews}
+
+    def check(self, layout: Layout) -> None:
+        self._paths(layout)
 
     def get(self, layout: Layout, client: HttpClient) -> Mapping[str, Any]:
         return get_amazon(
@@ -148,6 +156,13 @@ class CustomSource:
     @property
     def settings(self) -> Mapping[str, Any]:
         return {"columns": dict(self.columns or {})}
+
+    def check(self, layout: Layout) -> None:
+        for what, path in (("interactions", self.inter), ("text", self.text), ("keywords", self.keywords)):
+            if path is not None and not path.is_file():
+                raise UserError(f"{path} is not a file: give the file of {what}")
+        if self.pictures is not None and not self.pictures.is_dir():
+            raise UserError(f"{self.pictures} is not a folder: give the folder that holds the pictures")
 
     def get(self, layout: Layout, client: HttpClient) -> Mapping[str, Any]:
         return {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import getLogger
 from pathlib import Path
 
 from recbole_msm4sr.errors import UserError
@@ -68,6 +70,25 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file ``path`` while the block runs; the system lets go of it however the process ends.
+
+    Raises:
+        BlockingIOError: another process holds it, and ``wait`` is false.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise
+            getLogger(__name__).info(f"waiting for another process, which holds {path}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:

@@ -95,6 +95,7 @@ RULES: dict[str, Rule] = {
     "pretrain_modalities": _optional(_modalities),
     "pretrain_stopping_step": _whole(0),
     "pretrain_weight_decay": _non_negative,
+    "record_losses": _flag,
     "resume": _flag,
     "reuse": _flag,
     "seed": Rule(lambda x: _whole(0).holds(x) and x < 2**32, "a whole number in [0, 2^32)"),

@@ -20,7 +20,8 @@ from dataset_prep.demo.encoders import build_clip, build_sentence_encoder
 from dataset_prep.demo.interactions import Interaction, make_interactions
 from dataset_prep.demo.pictures import draw
 from dataset_prep.layout import Layout
-from dataset_prep.pipeline import Options, prepare
+from dataset_prep.options import Options
+from dataset_prep.pipeline import prepare
 from dataset_prep.quiet import quiet_transformers
 from dataset_prep.records import read_records, write_records
 from dataset_prep.sources import CustomSource

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ def encode_dataset(
     precision: str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     overwrite: bool = False,
+    beside: Collection[str] = (),
 ) -> dict[str, FeatureStore]:
     """Write ``out/features/text`` from ``text.jsonl`` and ``out/features/image`` from ``image_keywords.jsonl``.
 
@@ -62,6 +63,8 @@ def encode_dataset(
         precision: ``float32``, ``bfloat16`` or ``float16``; left out, ``SentenceEncoder.fast_precision``.
         options: modality -> what its manifest records besides ``kind``, ``max_sentences``, ``precision`` and
             ``n_distinct_sentences``; must fit into JSON.
+        beside: modalities that the caller encodes with this encoder in calls of their own: what their stores hold now
+            need not fit.
 
     Returns:
         The stores by modality, ``text`` and ``image``.
@@ -82,7 +85,7 @@ def encode_dataset(
         for target in targets.values():
             if target.exists() and not overwrite:  # before an hour of encoding, not after
                 raise UserError(f"{target} exists already: remove it, or ask to overwrite it")
-        _check_other_store(layout, set(sources), encoder)
+        _check_other_store(layout, {*sources, *beside}, encoder)
         folder, by_modality = number_sentences(layout.shards(_STEP), sources, max_sentences)
         rows.update(by_modality)
         sentences = DistinctSentences(folder)

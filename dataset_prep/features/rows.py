@@ -8,13 +8,12 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataset_prep.features.distinct import write_distinct
-from dataset_prep.records import is_list_of_text, read_records
+from dataset_prep.records import read_records, record_keywords
 from dataset_prep.text.sentences import record_sentences
 from recbole_msm4sr.errors import UserError
 
@@ -96,19 +95,12 @@ def keyword_sentences(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[
     A picture without words gives none, and an item without ``keywords`` has no pictures.
 
     Raises:
-        UserError: as ``records.read_records``, or ``keywords`` is not a list of lists of strings.
+        UserError: as ``records.read_records`` and ``records.record_keywords``.
     """
     for where, item_id, record in read_records(path):
-        yield item_id, picture_sentences(_keywords(record, where))
+        yield item_id, picture_sentences(record_keywords(record, where))
 
 
 def picture_sentences(pictures: Sequence[Sequence[str]]) -> list[str]:
     """concat(.) of eq. 2: each picture's words as one sentence. A picture without words gives none."""
     return [sentence for sentence in (" ".join(words).strip() for words in pictures) if sentence]
-
-
-def _keywords(record: dict[str, Any], where: str) -> list[list[str]]:
-    keywords = record.get("keywords") or []
-    if not isinstance(keywords, list) or not all(is_list_of_text(words) for words in keywords):
-        raise UserError(f'{where}: "keywords" must be a list with one list of words per picture')
-    return keywords

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dataset_prep.gallery.sample import Drawn
-from dataset_prep.inventory import MODALITIES, Inventory, all_sentences, record_pictures, record_words
+from dataset_prep.inventory import MODALITIES, Inventory, all_sentences, record_pictures
 from dataset_prep.layout import Layout
-from dataset_prep.records import read_records
+from dataset_prep.records import read_records, record_keywords
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_items(layout: Layout, inventory: Inventory, drawn: Sequence[Drawn]) -> 
     tokens = {inventory.items[one.place] for one in drawn}
     sentences = _chosen(layout.sentences, all_sentences, tokens) if "sentences" in inventory.counts else {}
     files = _chosen(layout.pictures, record_pictures, tokens) if "pictures" in inventory.counts else {}
-    words = _chosen(layout.keywords, record_words, tokens) if "words" in inventory.counts else {}
+    words = _chosen(layout.keywords, record_keywords, tokens) if "words" in inventory.counts else {}
     lacks = {modality: inventory.lacks(modality) for modality in MODALITIES}
     rows = {name: inventory.counts[f"{name} features"] for name in MODALITIES if f"{name} features" in inventory.counts}
 

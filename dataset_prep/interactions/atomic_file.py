@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataset_prep.interactions.event_files import EVENT, Spool, blocks, by, count, partition
-from dataset_prep.interactions.table_one import Sizes
 from dataset_prep.lines import read_lines
 from dataset_prep.progress import progress_bar
 from recbole_msm4sr.errors import UserError
@@ -91,39 +90,19 @@ def interaction_items(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         UserError: the file is missing, or is no such file.
     """
-    items: dict[str, None] = {}
-    for _, item in _pairs(path):
-        items[item] = None
-    return list(items)
-
-
-def interaction_sizes(path: str | os.PathLike[str]) -> Sizes:
-    """How many users, items and interactions an atomic file of interactions has.
-
-    Raises:
-        UserError: as :func:`interaction_items`.
-    """
-    users, items, interactions = set(), set(), 0
-    for user, item in _pairs(path):
-        users.add(user)
-        items.add(item)
-        interactions += 1
-    return Sizes(len(users), len(items), interactions)
-
-
-def _pairs(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    """User and item of every line."""
     lines = read_lines(path)
     _, header = next(lines, (1, b""))
     fields = header.decode("utf-8-sig", errors="replace").rstrip("\r\n").split("\t")
     if not {"user_id:token", "item_id:token"} <= set(fields):
         raise UserError(f"{path}: the first line lacks user_id:token or item_id:token: it is no file of interactions")
-    user, item = fields.index("user_id:token"), fields.index("item_id:token")
+    place = fields.index("item_id:token")
+    items: dict[str, None] = {}
     for number, line in lines:
         cells = line.rstrip(b"\r\n").split(b"\t")
         if len(cells) != len(fields):
             raise UserError(f"{path}:{number}: has {len(cells)} cells, not {len(fields)} as the header: mend the line")
         try:
-            yield cells[user].decode(), cells[item].decode()
+            items[cells[place].decode()] = None
         except UnicodeDecodeError as error:
             raise UserError(f"{path}:{number}: is not UTF-8 text ({error.reason})") from error
+    return list(items)

@@ -89,7 +89,7 @@ def build_text(
         "rejected": rejected.as_dict(),
     }
     logger.info(
-        "text: %s items, %s with text (%.1f sentences an item), %s with pictures, %s without a record",
+        "text: %s items, %s with text (%.1f sentences an item), %s with links to pictures, %s without a record",
         *(f"{figures[name]:,}" for name in ("items", "with_text")),
         figures["sentences_per_item"],
         *(f"{figures[name]:,}" for name in ("with_pictures", "without_record")),

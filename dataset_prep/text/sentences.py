@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from dataset_prep.records import read_records
 from dataset_prep.text.boilerplate import is_boilerplate, without_heading
 from dataset_prep.text.catalogue import CatalogueItem, RecordError
 from dataset_prep.text.clean import clean, holds_script, paragraphs, plain_text
@@ -23,15 +21,6 @@ MAX_CHARACTERS = 1000
 _SCRAP_WORDS = 2
 _ENDS = ".!?;:, "  # what two sentences may differ in besides case and still be one
 _BULLET = re.compile(r"(?:[•·▪▫■□◆◇●○★☆✓✔✅►▶➤➢❤♥※\s]|[-*~|>–—]+\s)+")
-
-
-def read_sentences(path: str | os.PathLike[str], max_sentences: int = MAX_SENTENCES) -> dict[str, list[str]]:
-    """Read ``text.jsonl``: item -> at most ``max_sentences`` sentences, in file order.
-
-    Raises:
-        UserError: as :func:`~dataset_prep.records.read_records` and :func:`record_sentences`; names file and line.
-    """
-    return {item_id: record_sentences(record, where, max_sentences) for where, item_id, record in read_records(path)}
 
 
 def record_sentences(record: Mapping[str, Any], where: str, max_sentences: int = MAX_SENTENCES) -> list[str]:

@@ -17,7 +17,7 @@ from dataset_prep.ranks import once
 from dataset_prep.records import write_records
 from dataset_prep.shards import Shards
 from dataset_prep.words.clip import CLIP, Clip
-from dataset_prep.words.dictionary import dictionary_digest
+from dataset_prep.words.dictionary import check_top_n, dictionary_digest
 from dataset_prep.words.item_pictures import read_pictures
 from dataset_prep.words.nearest import nearest_words
 from dataset_prep.words.picture_reader import WORKERS
@@ -27,7 +27,6 @@ from recbole_msm4sr.errors import UserError
 logger = logging.getLogger(__name__)
 
 TOP_N = 15  # the paper's N
-FEWEST_WORDS, MOST_WORDS = 5, 50  # the paper's range of N (figure 3b)
 TOP_WORDS = 20  # words whose share of all is reported
 _NO_WORD = np.int32(-1)
 _WORD_BATCH = 256
@@ -74,8 +73,7 @@ def describe_pictures(
         UserError: ``top_n`` or ``prompt`` is out of range, D is empty, the model cannot be loaded, no item has a
             picture, or none can be decoded.
     """
-    if not FEWEST_WORDS <= top_n <= MOST_WORDS:
-        raise UserError(f"top_n is {top_n}: it must be from {FEWEST_WORDS} to {MOST_WORDS}")
+    check_top_n(top_n)
     if "{}" not in prompt:
         raise UserError(f"the prompt {prompt!r} has no {{}} in the place of the word")
     if not words:

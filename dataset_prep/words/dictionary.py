@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 COMMON_WORDS = 10_000
 CATALOGUE_WORDS = 10_000
+FEWEST_WORDS, MOST_WORDS = 5, 50  # of a picture: the paper's range of N (figure 3b)
 MIN_ITEMS = 3  # items that must use a word: below that it is a typing error or a name
 
 _SHORTEST, _LONGEST = 3, 20  # letters
@@ -99,6 +100,12 @@ def read_words(path: str | os.PathLike[str]) -> list[str]:
     if not words:
         raise UserError(f"the word dictionary {path} is empty: give one word a line")
     return words
+
+
+def check_top_n(top_n: int) -> None:
+    """Raise a ``UserError`` for an N of eq. 2 outside the paper's range."""
+    if not FEWEST_WORDS <= top_n <= MOST_WORDS:
+        raise UserError(f"top_n is {top_n}: it must be from {FEWEST_WORDS} to {MOST_WORDS}")
 
 
 def dictionary_digest(words: Sequence[str]) -> str:

@@ -58,9 +58,9 @@ class UserRanks:
         is_hit = self.rank <= int(k)
         return is_hit * (1.0 if kind == "recall" else 1.0 / np.log2(self.rank + 1.0))
 
-    def of_users(self, mask: NDArray[np.bool_]) -> UserRanks:
-        """The rows where ``mask``, bool ``[N]``, is true."""
-        rows = {name: value[mask] for name, value in vars(self).items() if name != "n_best"}
+    def of_users(self, index: NDArray[Any]) -> UserRanks:
+        """The rows that ``index`` picks: a mask, bool ``[N]``, or row numbers, int64 ``[n]``."""
+        rows = {name: value[index] for name, value in vars(self).items() if name != "n_best"}
         return UserRanks(**rows, n_best=self.n_best)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recbole_msm4sr.studies.cells import Variant
 
@@ -18,6 +18,9 @@ class Study:
         subject: label of the row that the others are compared with.
         tune_once: whether all rows use the subject's settings: they differ in one thing only.
         cold_only: whether it is about users whose target is cold.
+        n_seeds: runs of every row, unless more or fewer are asked for.
+        paper: name of the paper's table in ``properties/study/paper.yaml``, to be shown beside ours.
+        sweeps: settings that the rows vary one at a time, with the symbols to draw them by.
     """
 
     title: str
@@ -25,6 +28,9 @@ class Study:
     subject: str = "MSM4SR"
     tune_once: bool = True
     cold_only: bool = False
+    n_seeds: int = 3
+    paper: str | None = None
+    sweeps: Mapping[str, str] = field(default_factory=dict)
 
 
 def _overall() -> tuple[Variant, ...]:
@@ -57,13 +63,21 @@ def _modality() -> tuple[Variant, ...]:
 def _sensitivity() -> tuple[Variant, ...]:
     """Figure 3 around the paper's values, but for N, which is a matter of preparing the data (``--top-n``)."""
     rows = [Variant("MSM4SR", "MSM4SR")]
-    for key, symbol, values in (
+    for key, name, values in (
         ("cmcl_weight", "lambda", (0.001, 0.1, 1.0)),
         ("n_experts", "O", (1, 2, 4, 16)),
-        ("sequence_dropout", "rho", (0.0, 0.1, 0.3, 0.5)),
+        ("sequence_dropout", "rho", (0.0, 0.1, 0.3, 0.4, 0.5)),
     ):
-        rows += [Variant(f"{symbol} = {value}", "MSM4SR", {key: value}) for value in values]
+        rows += [Variant(f"{name} = {value}", "MSM4SR", {key: value}) for value in values]
     return tuple(rows)
+
+
+def _convergence() -> tuple[Variant, ...]:
+    """MP4SR's figure 3: the losses of fine-tuning with and without pre-training."""
+    return (
+        Variant("w/o pre-training", "MSM4SR", {"record_losses": True, "training": "finetune"}),
+        Variant("MSM4SR", "MSM4SR", {"record_losses": True}),
+    )
 
 
 def _cold_start() -> tuple[Variant, ...]:
@@ -93,11 +107,14 @@ def cross_domain(checkpoints: Mapping[str, str]) -> tuple[Variant, ...]:
 
 
 STUDIES = {
-    "overall": Study("Overall performance (table II)", _overall, tune_once=False),
-    "ablation": Study("Ablation (table III)", _ablation),
-    "modality": Study("Modalities (table IV)", _modality),
-    "sensitivity": Study("Sensitivity (figure 3)", _sensitivity),
-    "cold-start": Study("Cold-start items (table V)", _cold_start, tune_once=False, cold_only=True),
+    "overall": Study("Overall performance (table II)", _overall, tune_once=False, paper="II"),
+    "ablation": Study("Ablation (table III)", _ablation, paper="III"),
+    "modality": Study("Modalities (table IV)", _modality, paper="IV"),
+    "sensitivity": Study(
+        "Sensitivity (figure 3)", _sensitivity, sweeps={"cmcl_weight": "λ", "n_experts": "O", "sequence_dropout": "ρ"}
+    ),
+    "cold-start": Study("Cold-start items (table V)", _cold_start, tune_once=False, cold_only=True, paper="V"),
+    "convergence": Study("Convergence (MP4SR, figure 3)", _convergence, n_seeds=5),
     "user-groups": Study(
         "User groups (figure 4)",
         lambda: tuple(Variant(name, name) for name in ("SASRec", "SASRecM", "MSM4SR")),

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from recbole_msm4sr import __version__
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.errors import DivergedError, UserError
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
+from recbole_msm4sr.files import locked, sha256_of_file
 from recbole_msm4sr.training.recipe import RANKS, run
-from recbole_msm4sr.training.run_folder import write_json
+from recbole_msm4sr.training.run_folder import environment, write_json
 from recbole_msm4sr.training.stage import NOT_IDENTITY
+
+#: Settings that name a checkpoint to start from: what it holds decides, not where it lies.
+_STARTS = ("pretrained_path", "pre_model_path")
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class Variant:
         label: the row's name, ``MSM4SR w/o NIP``.
         model: the model's name.
         settings: all that are not the model's own defaults.
+        data: fingerprint of the data that it reads.
     """
 
     label: str
     model: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,12 @@ class Cell:
         valid_score: of ``valid_metric``.
         test_result: RecBole's metrics, or ``None`` for a run of a search.
         ranks: of every user's target, if the run was tested and its metrics come from ranks.
-        seconds: wall time of all its stages, as they were trained.
+        seconds: wall time of the epochs of all its stages, as they were trained, those of reused ones too.
         n_parameters: trainable parameters of the last stage.
+        best_epoch: of the last stage, counted from 1; ``None`` where it is not known.
+        losses: of the last stage's epochs, with ``record_losses``.
+        versions: of what it was run with.
+        run_folder: with its whole configuration, log and metrics.
     """
 
     valid_score: float
@@ -53,6 +61,10 @@ class Cell:
     ranks: UserRanks | None
     seconds: float
     n_parameters: int
+    best_epoch: int | None
+    losses: Sequence[Mapping[str, float]]
+    versions: Mapping[str, str]
+    run_folder: str
 
 
 class Cells:
@@ -61,44 +73,62 @@ class Cells:
     Args:
         folder: where they are kept.
         dataset: the data set of all cells.
-        data: fingerprint of the data: cells of other data are other cells.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], dataset: str, data: Mapping[str, str]) -> None:
-        self.folder, self.dataset, self.data = Path(folder), dataset, dict(data)
+    def __init__(self, folder: str | os.PathLike[str], dataset: str) -> None:
+        self.folder, self.dataset = Path(folder), dataset
 
-    def get(self, variant: Variant, settings: Mapping[str, Any], seed: int, *, test: bool) -> Cell:
+    def get(self, variant: Variant, settings: Mapping[str, Any], seed: int, *, test: bool, wait: bool = True) -> Cell:
         """The cell of a variant with some more settings and a seed: read if it is finished, else run.
 
         An interrupted run goes on from its last finished epoch. While one process runs a cell the others that want it
         wait for it.
 
         Raises:
-            UserError: what the run raises; ``DivergedError`` if these settings lead to NaN.
+            BlockingIOError: another process runs it, and ``wait`` is false.
+            DivergedError: these settings lead to NaN; that, too, is found out only once.
+            UserError: what the run raises.
         """
-        merged = {**variant.settings, **settings, "seed": seed}
-        folder = self.folder / f"{variant.model}-{self._key(variant.model, merged, test)}"
-        with _locked(folder):
+        merged = {**settings, "seed": seed}
+        folder = self.folder / f"{variant.model}-{self._key(variant, merged, test)}"
+        with locked(folder / "lock", wait=wait):
             if not (folder / "cell.json").is_file():
-                shown = ", ".join(f"{name}={value}" for name, value in {**settings, "seed": seed}.items())
+                shown = ", ".join(f"{name}={value}" for name, value in merged.items())
                 getLogger(__name__).info(f"{variant.label}: {shown}{'' if test else ' (validation)'}")
-                self._run(folder, variant, merged, test)
+                self._run(folder, variant, {**variant.settings, **merged}, test)
         return _read(folder)
 
-    @property
-    def identity(self) -> list[Any]:
-        """What all cells have in common: results of another identity are no results of this comparison."""
-        return [__version__, self.dataset, self.data]
+    def identity(self, variant: Variant, settings: Mapping[str, Any]) -> list[Any]:
+        """All that a variant's results with some more settings depend on, as JSON can hold it.
 
-    def _key(self, model: str, settings: Mapping[str, Any], test: bool) -> str:
-        learnt = {name: value for name, value in settings.items() if name not in NOT_IDENTITY}
-        identity = [self.identity, model, learnt, test]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        Raises:
+            UserError: a checkpoint to start from is missing.
+        """
+        merged = {**variant.settings, **settings}
+        learnt = {name: value for name, value in merged.items() if name not in NOT_IDENTITY}
+        starts = {name: Path(merged[name]) for name in _STARTS if merged.get(name)}
+        for path in starts.values():
+            if not path.is_file():
+                raise UserError(f"there is no checkpoint {path}")
+        hashes = {name: sha256_of_file(path) for name, path in starts.items()}
+        return [__version__, self.dataset, dict(variant.data), variant.model, learnt, hashes]
+
+    def _key(self, variant: Variant, settings: Mapping[str, Any], test: bool) -> str:
+        content = json.dumps([self.identity(variant, settings), test], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def _run(self, folder: Path, variant: Variant, settings: Mapping[str, Any], test: bool) -> None:
-        result = run(variant.model, self.dataset, config_dict={**settings, "resume": True}, test=test, console=False)
+        kept = {"model": variant.model, "settings": dict(settings), "data": dict(variant.data)}
+        try:
+            result = run(
+                variant.model, self.dataset, config_dict={**settings, "resume": True}, test=test, console=False
+            )
+        except DivergedError as error:
+            getLogger(__name__).info(f"{variant.label}: {error}")
+            write_json(folder / "cell.json", {**kept, "diverged": str(error)})
+            return
         run_folder = Path(result["run_folder"])
-        metrics = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))
+        stages = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))["stages"]
         if result["best_valid_score"] is None:
             raise UserError(f"{variant.label} is trained without validation (eval_step): there is nothing to choose by")
         if (run_folder / RANKS).is_file():
@@ -106,13 +136,14 @@ class Cells:
         write_json(
             folder / "cell.json",
             {
-                "model": variant.model,
-                "settings": dict(settings),
-                "data": self.data,
+                **kept,
                 "valid_score": result["best_valid_score"],
                 "test_result": result["test_result"],
-                "seconds": sum(stage["seconds"] for stage in metrics["stages"]),
-                "n_parameters": metrics["stages"][-1]["n_parameters"],
+                "seconds": sum(stage["seconds"] for stage in stages),
+                "n_parameters": stages[-1]["n_parameters"],
+                "best_epoch": stages[-1]["best_epoch"],
+                "losses": stages[-1]["losses"],
+                "versions": environment(),
                 "run_folder": str(run_folder),
             },
         )
@@ -120,15 +151,7 @@ class Cells:
 
 def _read(folder: Path) -> Cell:
     content = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    if "diverged" in content:
+        raise DivergedError(content["diverged"])
     ranks = UserRanks.load(folder / RANKS) if (folder / RANKS).is_file() else None
-    wanted = ("valid_score", "test_result", "seconds", "n_parameters")
-    return Cell(ranks=ranks, **{name: content[name] for name in wanted})
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system lets go of it when a process ends, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return Cell(ranks=ranks, **{name: content[name] for name in Cell.__dataclass_fields__ if name != "ranks"})

@@ -43,21 +43,24 @@ def main(argv: Sequence[str]) -> int:
         from recbole_msm4sr.studies.report import markdown, write_report
     except ModuleNotFoundError as error:
         raise UserError(f'studies need {error.name}: pip install "recbole-msm4sr[study]"') from error
+    grid = read_yaml(arguments.grid or _paper_grid()) if arguments.trials else {}
+    if arguments.trials and not grid:
+        raise UserError(f"{arguments.grid} holds no settings to search: write setting: [values], or give --trials=0")
     plan = Plan(
         arguments.dataset,
         variants,
         study.subject,
         settings=common,
-        grid=read_yaml(arguments.grid or _paper_grid()) if arguments.trials else {},
-        n_trials=max(arguments.trials, 1),
-        n_seeds=arguments.seeds,
+        grid=grid,
+        n_trials=arguments.trials,
+        n_seeds=study.n_seeds if arguments.seeds is None else arguments.seeds,
         first_seed=arguments.first_seed,
         tune_once=study.tune_once,
         cold_only=study.cold_only,
     )
     comparison = compare(plan, out)
-    write_report(comparison, out, study.title)
-    print(markdown(comparison, study.title), end="")
+    write_report(comparison, out, study)
+    print(markdown(comparison, study), end="")
     print(f"\n{out}: table.md, table.csv, table.json, report.json, plot.png", file=sys.stderr)
     return 0
 
@@ -78,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--source", metavar="DATASET", help=f"{CROSS_DOMAIN}: the data set to pre-train on")
     for command in (compare, study):
         command.add_argument("--dataset", required=True)
-        command.add_argument("--seeds", type=int, default=3, help="runs of every row (default: %(default)s)")
+        command.add_argument("--seeds", type=int, help="runs of every row (default: 3; convergence: 5)")
         command.add_argument("--first_seed", type=int, default=2020, help="(default: %(default)s)")
         command.add_argument(
             "--trials", type=int, default=9, help="settings tried for every row; 0: none (default: %(default)s)"
@@ -116,7 +119,7 @@ def _cross_domain(arguments: argparse.Namespace, common: dict[str, Any], out: Pa
             pretrain(first_stage, arguments.source, settings, arguments.first_seed, out / "source")
         )
     title = f"Cross-domain: {arguments.source} to {arguments.dataset} (table VI)"
-    return Study(title, lambda: cross_domain(checkpoints), tune_once=False)
+    return Study(title, lambda: cross_domain(checkpoints), tune_once=False, paper="VI")
 
 
 def _settings(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

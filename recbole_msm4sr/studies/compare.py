@@ -12,12 +12,13 @@ import numpy as np
 
 from recbole_msm4sr.config import Config
 from recbole_msm4sr.data import preparation
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.errors import DivergedError, UserError
+from recbole_msm4sr.evaluation import report
 from recbole_msm4sr.evaluation.groups import COLD
-from recbole_msm4sr.evaluation.user_ranks import METRICS
+from recbole_msm4sr.evaluation.user_ranks import METRICS, UserRanks
 from recbole_msm4sr.studies.cells import Cell, Cells, Variant
-from recbole_msm4sr.studies.search import Grid, Search
-from recbole_msm4sr.studies.significance import holm, mean_over_seeds, paired_p_value
+from recbole_msm4sr.studies.search import Grid, Search, drawn_points
+from recbole_msm4sr.studies.significance import by_user, holm, mean_over_seeds, paired_p_value
 
 
 @dataclass(frozen=True)
@@ -59,19 +60,36 @@ class Plan:
             raise UserError(f"seeds is {self.n_seeds}: it must be 1 or more")
         if "seed" in self.settings:
             raise UserError("seed is a list here: give --seeds (how many) and --first_seed")
+        if self.grid:
+            drawn_points(self.grid, self.n_trials, self.first_seed)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A variant's outcome: the settings that validation chose, and one cell a seed."""
+    """A variant's outcome.
+
+    Attributes:
+        chosen: the settings that validation chose.
+        configuration: every setting, defaults included, of all seeds.
+        cells: by seed.
+        diverged: seeds that led to NaN, and have no cell.
+    """
 
     variant: Variant
     chosen: Mapping[str, Any]
-    cells: Sequence[Cell]
+    configuration: Mapping[str, Any]
+    cells: Mapping[int, Cell]
+    diverged: Sequence[int] = ()
 
     def values(self, metric: str) -> list[float]:
         """The test metric of every seed."""
-        return [cell.test_result[metric] for cell in self.cells if cell.test_result is not None]
+        return [cell.test_result[metric] for cell in self.cells.values() if cell.test_result is not None]
+
+    @property
+    def ranks(self) -> list[UserRanks] | None:
+        """The ranks of every seed; ``None`` if a run has none."""
+        ranks = [cell.ranks for cell in self.cells.values() if cell.ranks is not None]
+        return ranks if len(ranks) == len(self.cells) else None
 
     def mean(self, metric: str) -> float:
         """Over seeds."""
@@ -89,18 +107,22 @@ class Comparison:
 
     Attributes:
         p_values: of every row against the subject; for the subject, against the best other row.
-        data: fingerprint of the data.
     """
 
     plan: Plan
     rows: Sequence[Row]
     p_values: Mapping[tuple[str, str], float]
-    data: Mapping[str, str]
 
     @property
     def metrics(self) -> list[str]:
         """Names of the test metrics, in RecBole's order."""
-        return list(self.rows[0].cells[0].test_result or {})
+        return list(next(iter(self.rows[0].cells.values())).test_result or {})
+
+    @property
+    def widest_metric(self) -> str | None:
+        """Recall over the longest list; ``None`` if there is no such metric."""
+        recall = [name for name in self.metrics if name.startswith("recall@")]
+        return max(recall, key=lambda name: int(name.partition("@")[2]), default=None)
 
     @property
     def subject(self) -> Row:
@@ -127,11 +149,9 @@ def compare(plan: Plan, out: Path) -> Comparison:
     variants = _with_common_settings(plan)
     # A typo in the last row's settings is found before the first row is run.
     configs = [Config(variant.model, plan.dataset, config_dict=variant.settings) for variant in variants]
-    # All rows see the same interactions; the features that the widest row reads stand for those of all.
-    fingerprint: dict[str, str] = {}
-    for config in configs:
-        fingerprint.update(preparation.load(config).fingerprint)
-    cells = Cells(out / "cells", plan.dataset, fingerprint)
+    _check_grid(plan, variants)
+    variants = _with_data(variants, configs)
+    cells = Cells(out / "cells", plan.dataset)
     search = None
     if plan.grid:
         bigger = configs[0]["valid_metric_bigger"]
@@ -141,10 +161,34 @@ def compare(plan: Plan, out: Path) -> Comparison:
     for number, variant in enumerate(variants, start=1):
         getLogger(__name__).info(f"{variant.label} ({number} of {len(variants)})")
         chosen = search.best(subject if plan.tune_once else variant) if search else {}
-        seeds = range(plan.first_seed, plan.first_seed + plan.n_seeds)
-        tested = [cells.get(variant, chosen, seed, test=True) for seed in seeds]
-        rows.append(Row(variant, chosen, [_on_cold_targets(cell) for cell in tested] if plan.cold_only else tested))
-    return Comparison(plan, rows, _p_values(rows, plan.subject), fingerprint)
+        rows.append(_run_seeds(plan, variant, chosen, cells))
+    return Comparison(plan, rows, p_values(rows, plan.subject))
+
+
+def _run_seeds(plan: Plan, variant: Variant, chosen: Mapping[str, Any], cells: Cells) -> Row:
+    """Run and test a variant with its best settings.
+
+    Raises:
+        UserError: it diverged with every seed, or what a run raises.
+    """
+    tested: dict[int, Cell] = {}
+    missing = list(range(plan.first_seed, plan.first_seed + plan.n_seeds))
+    diverged = []
+    for wait in (False, True):  # what another process is at comes last
+        for seed in list(missing):
+            try:
+                cell = cells.get(variant, chosen, seed, test=True, wait=wait)
+                tested[seed] = _on_cold_targets(cell) if plan.cold_only else cell
+            except BlockingIOError:
+                continue
+            except DivergedError:
+                diverged.append(seed)
+            missing.remove(seed)
+    if not tested:
+        raise UserError(f"{variant.label} diverged with every seed: give it a lower learning rate")
+    settings = {**variant.settings, **chosen}
+    configuration = Config(variant.model, plan.dataset, config_dict=settings).resolved
+    return Row(variant, chosen, configuration, dict(sorted(tested.items())), sorted(diverged))
 
 
 def _with_common_settings(plan: Plan) -> list[Variant]:
@@ -161,6 +205,52 @@ def _with_common_settings(plan: Plan) -> list[Variant]:
     if unread:
         Config(variants[-1].model, plan.dataset, config_dict=unread)  # which says what was meant
     return variants
+
+
+def _check_grid(plan: Plan, variants: Sequence[Variant]) -> None:
+    """Find values of the grid that a row cannot have before anything is run.
+
+    Raises:
+        UserError: a model does not read a setting or refuses a value, or a row has the setting given.
+    """
+    # Settings are checked one by one, so a few points that have every value between them stand for all.
+    longest = max(map(len, plan.grid.values()), default=0)
+    points = [{key: values[place % len(values)] for key, values in plan.grid.items()} for place in range(longest)]
+    for variant in variants:
+        for key in plan.grid:
+            if key in variant.settings:
+                raise UserError(
+                    f"{key} is given for {variant.label} and searched as well: leave it out, or give a --grid without "
+                    "it, or --trials=0"
+                )
+        for point in points:
+            Config(variant.model, plan.dataset, config_dict={**variant.settings, **point})
+
+
+def _with_data(variants: Sequence[Variant], configs: Sequence[Config]) -> list[Variant]:
+    """The variants with the fingerprints of the data that they read.
+
+    Raises:
+        UserError: the data cannot be used, or two rows would not be tested alike.
+    """
+    known = [replace(v, data=preparation.load(c).fingerprint) for v, c in zip(variants, configs, strict=True)]
+    first = _tested_by(known[0], configs[0])
+    for variant, config in zip(known, configs, strict=True):
+        own = _tested_by(variant, config)
+        differing = [key for key in first if own[key] != first[key]]
+        if differing:
+            raise UserError(
+                f"{variant.label} and {known[0].label} cannot be compared: they differ in {', '.join(differing)}"
+            )
+    return known
+
+
+def _tested_by(variant: Variant, config: Config) -> dict[str, Any]:
+    """What rows must share for their metrics to be of the same users and items, and chosen alike."""
+    settings = report.evaluation_settings(config)
+    del settings["MAX_ITEM_LIST_LENGTH"]  # how much of a history a model reads is its own affair
+    keys = ("metrics", "topk", "valid_metric")
+    return {"interactions": variant.data["interactions"], **settings, **{key: config[key] for key in keys}}
 
 
 def readable(model: str, dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,15 +276,19 @@ def _on_cold_targets(cell: Cell) -> Cell:
     return replace(cell, ranks=cold, test_result={name: float(cold.metric(name).mean()) for name in names})
 
 
-def _p_values(rows: Sequence[Row], subject_label: str) -> dict[tuple[str, str], float]:
+def p_values(rows: Sequence[Row], subject_label: str) -> dict[tuple[str, str], float]:
     """Paired tests of the subject against every other row, on every metric that single users have."""
     subject = next(row for row in rows if row.variant.label == subject_label)
     others = [row for row in rows if row is not subject]
-    ranks = {row.variant.label: [cell.ranks for cell in row.cells if cell.ranks is not None] for row in rows}
-    if any(len(ranks[row.variant.label]) < len(row.cells) for row in rows):
-        return {}  # sampled evaluation, or several targets a user: there are no ranks to test
+    ranks: dict[str, list[UserRanks]] = {}
+    for row in rows:
+        if row.ranks is None:
+            return {}  # sampled evaluation, or several targets a user: there are no ranks to test
+        ranks[row.variant.label] = row.ranks
+    ordered = iter(by_user([run for runs in ranks.values() for run in runs]))
+    ranks = {label: [next(ordered) for _ in runs] for label, runs in ranks.items()}
     raw: dict[tuple[str, str], float] = {}
-    for metric in rows[0].cells[0].test_result or {}:
+    for metric in next(iter(rows[0].cells.values())).test_result or {}:
         if metric.partition("@")[0] not in METRICS:
             continue
         own = mean_over_seeds(ranks[subject_label], metric)

@@ -2,32 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from recbole_msm4sr.studies.compare import Comparison
+from recbole_msm4sr.studies.compare import Comparison, Row
+
+_SUBJECT, _OTHER, _INK = "#1b6ca8", "#b8c4ce", "#333333"
+_COLOURS = ("#e0812b", _SUBJECT, "#4c956c", "#8e5ea2", "#777777")
 
 
 def plot_bars(comparison: Comparison, title: str, path: Path) -> None:
     """Write a PNG: one panel a metric, one bar a row, with the standard deviation over seeds."""
     metrics = comparison.metrics
+    labels = [row.variant.label for row in comparison.rows]
     n_columns = min(3, len(metrics))
     n_rows = -(-len(metrics) // n_columns)
-    labels = [row.variant.label for row in comparison.rows]
-    figure = Figure(figsize=(4.2 * n_columns, 1.0 + (0.9 + 0.32 * len(labels)) * n_rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    for number, metric in enumerate(metrics, start=1):
-        axes = figure.add_subplot(n_rows, n_columns, number)
+    figure, panels = _panels(len(metrics), n_columns, (4.2, 0.9 + 0.32 * len(labels) + 1.0 / n_rows))
+    for metric, axes in zip(metrics, panels, strict=True):
         means = [row.mean(metric) for row in comparison.rows]
         spread = [row.sd(metric) or 0.0 for row in comparison.rows]
-        colours = ["#1b6ca8" if row is comparison.subject else "#b8c4ce" for row in comparison.rows]
-        axes.barh(np.arange(len(labels)), means, xerr=spread, color=colours, height=0.7, ecolor="#333333")
+        colours = [_SUBJECT if row is comparison.subject else _OTHER for row in comparison.rows]
+        axes.barh(np.arange(len(labels)), means, xerr=spread, color=colours, height=0.7, ecolor=_INK)
         axes.set_yticks(np.arange(len(labels)), labels)
         axes.invert_yaxis()
         axes.set_title(metric, fontsize=10)
+    _save(figure, title, path)
+
+
+def plot_sweeps(comparison: Comparison, sweeps: Mapping[str, str], metric: str, title: str, path: Path) -> None:
+    """Write a PNG: one panel a setting, the metric against its values in even steps, with the deviation over seeds."""
+    figure, panels = _panels(len(sweeps), len(sweeps), (3.6, 3.4))
+    for (key, symbol), axes in zip(sweeps.items(), panels, strict=True):
+        rows = rows_of_sweep(comparison, sweeps, key)
+        places = np.arange(len(rows))
+        spread = [row.sd(metric) or 0.0 for row in rows]
+        axes.errorbar(places, [row.mean(metric) for row in rows], spread, color=_SUBJECT, ecolor=_INK, capsize=3)
+        for place, row in zip(places, rows, strict=True):
+            axes.plot(place, row.mean(metric), "o", color=_SUBJECT, mfc=_SUBJECT if row is comparison.subject else "w")
+        axes.set_xticks(places, [f"{row.configuration[key]:g}" for row in rows])
+        axes.set_xlabel(symbol)
+        axes.set_title(f"{symbol}: {key}", fontsize=10)
+        axes.grid(axis="y", alpha=0.3)
+    panels[0].set_ylabel(metric)
+    _save(figure, f"{title}; filled: {comparison.subject.variant.label}", path)
+
+
+def rows_of_sweep(comparison: Comparison, sweeps: Mapping[str, str], key: str) -> list[Row]:
+    """The rows that differ from the subject in no swept setting but ``key``, itself among them, by its value."""
+    subject = comparison.subject.configuration
+    kept = [name for name in sweeps if name != key]
+    rows = [row for row in comparison.rows if all(row.configuration[name] == subject[name] for name in kept)]
+    return sorted(rows, key=lambda row: row.configuration[key])
+
+
+def plot_losses(comparison: Comparison, title: str, path: Path) -> None:
+    """Write a PNG: log test loss against log training loss, one curve a seed, from right to left; dots: best epochs."""
+    figure, [axes] = _panels(1, 1, (6.4, 4.8))
+    for number, row in enumerate(comparison.rows):
+        colour = _COLOURS[number % len(_COLOURS)]
+        for seed, cell in row.cells.items():
+            train, test = (np.log([losses[name] for losses in cell.losses]) for name in ("train", "test"))
+            label = row.variant.label if seed == next(iter(row.cells)) else None
+            axes.plot(train, test, color=colour, linewidth=1.2, marker=".", markersize=3, label=label)
+            if cell.best_epoch is not None:
+                axes.plot(train[cell.best_epoch - 1], test[cell.best_epoch - 1], "o", color=colour, markersize=6)
+    axes.set_xlabel("log training loss")
+    axes.set_ylabel("log test loss")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    _save(figure, title, path)
+
+
+def _panels(number: int, n_columns: int, size: tuple[float, float]) -> tuple[Figure, Sequence[Any]]:
+    """A figure of that many panels, each ``size`` inches wide and high."""
+    n_rows = -(-number // n_columns)
+    figure = Figure(figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = [figure.add_subplot(n_rows, n_columns, place + 1) for place in range(number)]
+    for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def _save(figure: Figure, title: str, path: Path) -> None:
     figure.suptitle(title)
     figure.savefig(path, format="png", dpi=150)

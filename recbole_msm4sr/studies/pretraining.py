@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from recbole_msm4sr.files import sha256_of_file
+from recbole_msm4sr.files import atomic_file, sha256_of_file
 from recbole_msm4sr.training.recipe import run
 
 
@@ -30,7 +30,6 @@ def pretrain(model: str, dataset: str, settings: Mapping[str, Any], seed: int, o
     result = run(model, dataset, config_dict={**settings, "seed": seed, "resume": True}, test=False, console=False)
     checkpoint = Path(result["run_folder"]) / "checkpoint.pth"
     kept = out / f"{model}-{dataset}-{sha256_of_file(checkpoint)[:12]}.pth"
-    out.mkdir(parents=True, exist_ok=True)
-    if not kept.exists():
-        os.link(checkpoint, kept)
+    with atomic_file(kept) as temporary:
+        shutil.copyfile(checkpoint, temporary)
     return kept

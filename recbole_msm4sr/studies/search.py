@@ -3,53 +3,62 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import math
-import os
 from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import TrialState, create_trial
 
 from recbole_msm4sr.errors import DivergedError, UserError
 from recbole_msm4sr.studies.cells import Cells, Variant
-from recbole_msm4sr.training.stage import NOT_IDENTITY
+from recbole_msm4sr.studies.journal import open_journal
 
 Grid = Mapping[str, Sequence[Any]]
 
 
+def drawn_points(grid: Grid, n_trials: int, seed: int) -> list[dict[str, Any]]:
+    """``n_trials`` points of a grid in random order, without repetition; all of them if there are no more.
+
+    They are the first of the points of any larger ``n_trials``.
+
+    Raises:
+        UserError: no points.
+    """
+    if n_trials < 1:
+        raise UserError(f"trials is {n_trials}: every model needs one at least")
+    if not grid or not all(isinstance(values, list) and values for values in grid.values()):
+        raise UserError("the grid of settings is empty: give every setting a list of one value or more")
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    order = np.random.default_rng(seed).permutation(len(points))
+    return [points[number] for number in order[:n_trials]]
+
+
 class Search:
-    """Optuna's grid search, kept in one file: an interrupted search goes on, and several processes share it.
+    """Tries the same points for every variant; interrupted, it goes on, and several processes share the work.
 
     Args:
-        path: Optuna's journal; read and written with JSON only.
+        path: Optuna's journal, which keeps what was tried; read and written with JSON only.
         cells: runs the trials.
         grid: setting to its values; the paper's is in ``properties/study/grid.yaml``.
-        n_trials: points of the grid that are tried, drawn without repetition; all of them if the grid is no larger.
+        n_trials: points of the grid that are tried.
         seed: of the drawing and of the trials' runs.
         bigger: whether a larger valid score is better.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], cells: Cells, grid: Grid, n_trials: int, seed: int, *, bigger: bool
-    ) -> None:
-        if n_trials < 1:
-            raise UserError(f"trials is {n_trials}: every model needs one at least")
-        if not grid or not all(grid.values()):
-            raise UserError("the grid of settings is empty: give every setting one value or more")
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, cells: Cells, grid: Grid, n_trials: int, seed: int, *, bigger: bool) -> None:
+        self.points = drawn_points(grid, n_trials, seed)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.storage = JournalStorage(JournalFileBackend(str(path)))
-        self.cells, self.grid, self.seed, self.bigger = cells, {k: list(v) for k, v in grid.items()}, seed, bigger
-        self.n_trials = min(n_trials, math.prod(len(values) for values in self.grid.values()))
+        self.storage = open_journal(path)
+        self.cells, self.grid, self.seed, self.bigger = cells, grid, seed, bigger
 
     def best(self, variant: Variant) -> dict[str, Any]:
-        """The settings with the best valid score of ``n_trials`` points.
+        """The point with the best valid score; of equal ones, the first that was drawn.
 
         Raises:
             UserError: training diverged at every point.
@@ -58,40 +67,42 @@ class Search:
             storage=self.storage,
             study_name=self._name(variant),
             direction="maximize" if self.bigger else "minimize",
-            sampler=optuna.samplers.GridSampler(self.grid, seed=self.seed),
             load_if_exists=True,
         )
-
-        def valid_score(trial: optuna.Trial) -> float:
-            settings = {name: trial.suggest_categorical(name, values) for name, values in self.grid.items()}
-            return self.cells.get(variant, settings, self.seed, test=False).valid_score
-
-        def stop_at_budget(study: optuna.Study, _: optuna.trial.FrozenTrial) -> None:
-            if len(_finished(study)) >= self.n_trials:
-                study.stop()
-
-        if len(_finished(study)) < self.n_trials:
-            study.optimize(valid_score, callbacks=[stop_at_budget], catch=(DivergedError,))
-        # Several processes may have tried one point more each: the budget is the same for all.
-        tried = [trial for trial in _finished(study)[: self.n_trials] if trial.state == TrialState.COMPLETE]
-        if not tried:
+        scores: dict[int, float | None] = {}
+        for wait in (False, True):  # what another process is at comes last
+            for number, point in enumerate(self.points):
+                if number in scores:
+                    continue
+                try:
+                    scores[number] = self.cells.get(variant, point, self.seed, test=False, wait=wait).valid_score
+                except BlockingIOError:
+                    continue
+                except DivergedError:
+                    scores[number] = None
+                self._record(study, point, scores[number])
+        sign = 1 if self.bigger else -1
+        ranked = sorted((-sign * score, number) for number, score in scores.items() if score is not None)
+        if not ranked:
             raise UserError(
                 f"{variant.label} diverged with all settings of the grid: give a grid of lower learning rates"
             )
-        sign = 1 if self.bigger else -1
-        chosen = max(tried, key=lambda trial: sign * trial.values[0])
-        getLogger(__name__).info(
-            f"{variant.label}: valid {chosen.value:.4f} with {chosen.params}, best of {len(tried)}"
-        )
-        return dict(chosen.params)
+        score, number = ranked[0]
+        chosen = self.points[number]
+        getLogger(__name__).info(f"{variant.label}: valid {abs(score):.4f} with {chosen}, best of {len(ranked)}")
+        return dict(chosen)
+
+    def _record(self, study: optuna.Study, point: Mapping[str, Any], score: float | None) -> None:
+        """Put a trial into Optuna's storage, unless it is there."""
+        if any(trial.params == point for trial in study.get_trials(deepcopy=False)):
+            return
+        distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(values) for name, values in self.grid.items()
+        }
+        state = TrialState.FAIL if score is None else TrialState.COMPLETE
+        study.add_trial(create_trial(state=state, value=score, params=dict(point), distributions=distributions))
 
     def _name(self, variant: Variant) -> str:
         """The search's name in the storage: another variant, grid or data set is another search."""
-        learnt = {name: value for name, value in variant.settings.items() if name not in NOT_IDENTITY}
-        identity = json.dumps([self.cells.identity, variant.model, learnt, self.grid], sort_keys=True)
+        identity = json.dumps([self.cells.identity(variant, {}), self.grid, self.seed], sort_keys=True)
         return f"{variant.label} {hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-
-
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that ended, diverged ones included, in the order in which they began."""
-    return study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))

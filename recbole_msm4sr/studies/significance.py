@@ -15,32 +15,35 @@ from recbole_msm4sr.evaluation.user_ranks import UserRanks
 Name = TypeVar("Name", bound=Hashable)
 
 
-def mean_over_seeds(runs: Sequence[UserRanks], metric: str) -> NDArray[np.float64]:
-    """Each user's metric, averaged over runs; float64 ``[N]``, users in the order of their tokens.
+def by_user(runs: Sequence[UserRanks]) -> list[UserRanks]:
+    """The runs with their users in one order, that of the tokens.
 
     Raises:
-        UserError: the runs tested different users or targets.
+        UserError: they tested different users or targets.
     """
-    first = np.argsort(runs[0].user)
-    values = []
-    for run in runs:
-        order = np.argsort(run.user)
-        if not np.array_equal(run.user[order], runs[0].user[first]) or not np.array_equal(
-            run.item[order], runs[0].item[first]
-        ):
+    ordered = [run.of_users(np.argsort(run.user)) for run in runs]
+    for run in ordered:
+        if not np.array_equal(run.user, ordered[0].user) or not np.array_equal(run.item, ordered[0].item):
             raise UserError("runs on different users or targets cannot be compared: use one data set and one split")
-        values.append(run.metric(metric)[order])
-    return np.mean(values, axis=0)
+    return ordered
+
+
+def mean_over_seeds(runs: Sequence[UserRanks], metric: str) -> NDArray[np.float64]:
+    """Each user's metric, averaged over runs that ``by_user`` has ordered; float64 ``[N]``."""
+    return np.mean([run.metric(metric) for run in runs], axis=0)
 
 
 def paired_p_value(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Two-sided paired t-test over users: the probability of a mean difference this large if there were none.
 
-    Its subject is the users at hand: how much another seed would change is in the standard deviations.
+    Its subject is the users at hand: how much another seed would change is in the standard deviations. Where all users
+    differ by the same amount, t has no variance to go by, and the sign test's probability is given.
     """
     difference = one - other
     if not difference.any():
         return 1.0
+    if np.ptp(difference) == 0:
+        return 0.5 ** (len(difference) - 1)
     return float(stats.ttest_1samp(difference, 0.0).pvalue)
 
 

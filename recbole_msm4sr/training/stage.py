@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from logging import getLogger
 from pathlib import Path
@@ -17,7 +18,7 @@ from recbole_msm4sr import processes
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation.user_ranks import UserRanks, user_ranks
-from recbole_msm4sr.files import sha256_of_file
+from recbole_msm4sr.files import locked, sha256_of_file
 from recbole_msm4sr.model import parallel
 from recbole_msm4sr.model.backbone import freeze_transformer
 from recbole_msm4sr.training import checkpoint
@@ -48,10 +49,12 @@ class StageResult:
         best_valid_result: all metrics of that epoch.
         best_epoch: counted from 1; ``None`` without validation.
         epochs: epochs run.
-        seconds: wall time of the stage.
+        seconds: wall time of its epochs, validation included, however often it was interrupted.
         seconds_per_epoch: median training time of an epoch, validation excluded.
         peak_memory_mib: most memory of the process, or of the GPU.
         n_parameters: trainable parameters.
+        losses: with ``record_losses``, one entry an epoch: the mean ``train`` loss, and the cross entropy over all
+            items of the ``valid`` and ``test`` targets after it; else empty.
     """
 
     stage: str
@@ -65,6 +68,7 @@ class StageResult:
     seconds_per_epoch: float | None = None
     peak_memory_mib: float = 0.0
     n_parameters: int = 0
+    losses: list[dict[str, float]] = field(default_factory=list)
     reused: bool = field(default=False, compare=False)
 
 
@@ -101,7 +105,14 @@ class Stage:
         self.loaders: tuple[Any, Any, Any] | None = None
 
     def run(self) -> StageResult:
-        """Reuse, resume or train; returns the stage's result."""
+        """Reuse, resume or train; returns the stage's result.
+
+        While one run trains a stage, others that want the same one wait for it.
+        """
+        with locked(self.folder / "lock") if processes.is_main() else nullcontext():
+            return self._run()
+
+    def _run(self) -> StageResult:
         log = getLogger()
         stored = processes.share(self._stored_result())
         if stored is not None:
@@ -135,10 +146,11 @@ class Stage:
             best_valid_result={key: float(value) for key, value in result.items()} if validated else None,
             best_epoch=None if best_epoch is None else best_epoch + 1,
             epochs=len(seconds),
-            seconds=perf_counter() - began,
+            seconds=getattr(self.trainer, "seconds", perf_counter() - began),
             seconds_per_epoch=seconds[len(seconds) // 2] if seconds else None,
             peak_memory_mib=peak_memory_mib(self.config["device"]),
             n_parameters=self._n_parameters(),
+            losses=getattr(self.trainer, "losses", []),
         )
         self._close_folder(outcome)
         processes.barrier()  # the checkpoint is there, for the next stage and for the test
@@ -195,7 +207,9 @@ class Stage:
         self.trainer = trainer_class(self.config)(self.config, model)
         self.trainer.saved_model_file = str(self.model_file)
         if isinstance(self.trainer, StageTrainer):
-            self.trainer.start(self.name, self.model_file, self._resume_file)
+            _, valid, test = self.data.parts
+            parts = {"valid": valid, "test": test} if self.config["record_losses"] else {}
+            self.trainer.start(self.name, self.model_file, self._resume_file, parts)
 
     def _require_loaders(self) -> tuple[Any, Any, Any]:
         if self.loaders is None:

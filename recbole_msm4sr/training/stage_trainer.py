@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
@@ -19,8 +19,14 @@ from recbole.utils import early_stopping
 from recbole_msm4sr import processes
 from recbole_msm4sr.errors import DivergedError
 from recbole_msm4sr.evaluation import ranking
+from recbole_msm4sr.evaluation.cross_entropy import mean_cross_entropy
 from recbole_msm4sr.evaluation.user_ranks import RecordingEvaluator
 from recbole_msm4sr.training import checkpoint
+
+#: What an interrupted stage knows of its finished epochs.
+_PROGRESS = (
+    "cur_step", "best_valid_score", "best_valid_result", "best_epoch", "stopped", "seconds", "epoch_seconds", "losses",
+)  # fmt: skip
 
 
 class SafeCheckpoints(Trainer):
@@ -93,7 +99,10 @@ class StageTrainer(SafeCheckpoints):
     best_epoch: int | None  # counted from 0
     cur_step: int  # validations since the best one, RecBole's name
     stopped: bool
-    epoch_seconds: list[float]
+    seconds: float  # of the finished epochs, validation included
+    epoch_seconds: list[float]  # of each, validation excluded
+    parts: Mapping[str, Any]
+    losses: list[dict[str, float]]  # of each, if there are parts to record them of
 
     def fit(
         self,
@@ -121,6 +130,9 @@ class StageTrainer(SafeCheckpoints):
             losses = self._mean_losses(self._train_epoch(train_data, epoch, show_progress=show_progress), train_data)
             seconds = perf_counter() - began
             self._add_losses_to_tensorboard(epoch, losses)
+            if self.parts:
+                of_parts = {name: mean_cross_entropy(self.model, part) for name, part in self.parts.items()}
+                self.losses.append({"train": next(iter(losses.values())), **of_parts})
             score = None
             is_best = not validates and epoch + 1 == self.epochs
             if validates and (epoch + 1) % self.eval_step == 0:
@@ -143,17 +155,23 @@ class StageTrainer(SafeCheckpoints):
             self.stopped = stop
             if saved and is_best:
                 self._save_checkpoint(epoch)
+            self.seconds += perf_counter() - began
             if saved:
                 self._save_progress(epoch, train_data)
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return self.best_valid_score, self.best_valid_result
 
-    def start(self, stage: str, model_file: Path, resume_file: Path) -> None:
-        """Name the stage and its files; call once, before ``resume`` and ``fit``."""
+    def start(self, stage: str, model_file: Path, resume_file: Path, parts: Mapping[str, Any] | None = None) -> None:
+        """Name the stage and its files; call once, before ``resume`` and ``fit``.
+
+        Args:
+            parts: of the split, by name, whose cross entropy is recorded after every epoch.
+        """
         self.stage, self.saved_model_file, self.resume_file = stage, str(model_file), resume_file
         self.best_epoch = None
         self.stopped = False
-        self.epoch_seconds = []
+        self.seconds, self.epoch_seconds = 0.0, []
+        self.parts, self.losses = parts or {}, []
 
     def resume(self, train_data: Any) -> None:
         """Continue from ``resume_file``: weights, optimiser, early stopping and random numbers as they were."""
@@ -161,7 +179,7 @@ class StageTrainer(SafeCheckpoints):
         self._load_model_state(content)
         self.optimizer.load_state_dict(content["optimizer"])
         self.start_epoch = content["epoch"] + 1
-        for name in ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "stopped", "epoch_seconds"):
+        for name in _PROGRESS:
             setattr(self, name, content[name])
         if isinstance(train_data, AbstractDataLoader):
             train_data.generator.set_state(content["loader"])
@@ -175,12 +193,7 @@ class StageTrainer(SafeCheckpoints):
                 "epoch": epoch,
                 **self._model_state(),
                 "optimizer": self.optimizer.state_dict(),
-                "cur_step": self.cur_step,
-                "best_valid_score": self.best_valid_score,
-                "best_valid_result": self.best_valid_result,
-                "best_epoch": self.best_epoch,
-                "stopped": self.stopped,
-                "epoch_seconds": self.epoch_seconds,
+                **{name: getattr(self, name) for name in _PROGRESS},
                 "loader": train_data.generator.get_state() if isinstance(train_data, AbstractDataLoader) else None,
                 "random": checkpoint.random_state(),
             },

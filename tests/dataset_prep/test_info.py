@@ -96,7 +96,7 @@ def test_failures_are_found_wherever_a_summary_has_them(layout: Layout) -> None:
     for name, made in (("text", figures), ("pictures", {"failed": dead.as_dict()})):
         run_step(layout, name, settings={}, inputs=[], outputs=[], work=lambda made=made: made)
     described = describe(layout)
-    assert {step["step"] for step in described["steps"]} == {"text", "pictures"}
+    assert [step["step"] for step in described["steps"]] == ["text", "pictures"], "in the order they were finished"
     assert sorted(described["failures"], key=lambda failure: failure["step"]) == [
         {
             "step": "pictures",

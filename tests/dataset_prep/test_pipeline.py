@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_a_second_run_asks_nothing_and_changes_nothing(
     assert len(fault_server.requests) == asked
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
     log = capsys.readouterr().err
-    for step in ("get", "interactions", "text", "pictures", "dictionary", "words", "features"):
+    for step in ("get", "interactions", "text", "pictures", "dictionary", "words", "text_features", "image_features"):
         assert f"{step}: done already" in log
 
 
@@ -113,13 +114,34 @@ def test_one_changed_option_runs_the_steps_that_depend_on_it_alone(
     _serve(fault_server, 2018)
     argv = _amazon(fault_server, 2018, tmp_path / "Tiny", encoders)
     assert main(argv) == 0
-    capsys.readouterr()
-    assert main([*argv, "--top-n=5"]) == 0
-    log = capsys.readouterr().err
-    for step in ("get", "interactions", "text", "pictures", "dictionary"):
-        assert f"{step}: done already" in log
-    for step in ("words", "features"):
-        assert f"{step}: finished" in log
+    before = ["get", "interactions", "text", "pictures", "dictionary", "words", "text_features", "image_features"]
+    assert _finished(capsys) == before
+    for option, steps in (
+        ("--top-n=5", ["words", "image_features"]),
+        ("--image-features=clip", ["image_features"]),
+        ("--image-features=keywords", ["words", "image_features"]),  # 15 words again
+        ("--modalities=text", []),
+        ("--max-sentences=1", ["text", "text_features"]),
+        ("--require=text", ["interactions", "text", "text_features"]),  # 10 sentences again, of the same items
+    ):
+        assert main([*argv, option]) == 0
+        assert _finished(capsys) == steps, option
+
+
+def _finished(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The steps that have run, and were not skipped, since the last look."""
+    return re.findall(r"^(\w+): finished in", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_another_encoder_of_another_length_replaces_both_stores(
+    fault_server: FaultServer, tmp_path: Path, encoders: list[str]
+) -> None:
+    _serve(fault_server, 2018)
+    argv = _amazon(fault_server, 2018, tmp_path / "Tiny", encoders)
+    assert main(argv) == 0
+    build_sentence_encoder(tmp_path / "short", dictionary(), seed=1, dim=32)
+    assert main([*argv, f"--sentence-encoder={tmp_path / 'short'}"]) == 0
+    assert [FeatureStore.open(tmp_path / "Tiny" / "features" / name).dim for name in ("text", "image")] == [32, 32]
 
 
 def test_steps_can_be_run_one_by_one(
@@ -226,3 +248,63 @@ def test_what_cannot_work_is_said_before_any_work(tmp_path: Path, capsys: pytest
     with pytest.raises(SystemExit):
         main(["custom", f"--inter={tmp_path / 'a.csv'}", "--steps=cook", f"--out={out}"])
     assert "'cook' is none of get" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("--top-n=4", "top_n is 4"),
+        ("--words=gone.txt", "gone.txt is not a file"),
+        ("--clip=./gone", "there is no model folder './gone'"),
+        ("--sentence-encoder=./gone", "there is no model folder './gone'"),
+        ("--device=gpu", "there is no device 'gpu'"),
+        ("--inter=gone.csv", "gone.csv is not a file"),
+        ("--text=gone.jsonl", "gone.jsonl is not a file"),
+        ("--keywords=gone.jsonl", "gone.jsonl is not a file"),
+        ("--images=gone", "gone is not a folder"),
+        ("--modalities=image", "there are no pictures"),
+    ],
+)
+def test_what_a_late_step_cannot_use_is_said_before_the_first(
+    tmp_path: Path, encoders: list[str], capsys: pytest.CaptureFixture[str], changed: str, message: str
+) -> None:
+    (tmp_path / "a.csv").write_text("user,item,time\n" + "".join(f"u,i{time},{time}\n" for time in range(5)))
+    out = tmp_path / "dataset" / "mine"
+    assert main(["custom", f"--inter={tmp_path / 'a.csv'}", f"--out={out}", *encoders, changed]) == 2
+    assert message in capsys.readouterr().err
+    assert not any(out.rglob("*.*"))
+
+
+def test_pictures_beside_ready_words_are_collected_for_all_that_shows_or_encodes_them(
+    tmp_path: Path, encoders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_release(2018, lambda name: f"http://127.0.0.1:9/{name}")
+    rows = [f"{event.user},{event.item},{event.timestamp}\n" for event in made.events]
+    (tmp_path / "a.csv").write_text("user,item,time\n" + "".join(rows))
+    words = [{"item_id": item.token, "keywords": [["red", "mug"]]} for item in made.items]
+    (tmp_path / "words.jsonl").write_text("".join(json.dumps(record) + "\n" for record in words))
+    (tmp_path / "pictures").mkdir()
+    for name, content in made.pictures.items():
+        if name.endswith("_1.jpg"):
+            (tmp_path / "pictures" / name.replace("_1", "")).write_bytes(content)
+    out = tmp_path / "dataset" / "mine"
+    argv = ["custom", f"--inter={tmp_path / 'a.csv'}", f"--keywords={tmp_path / 'words.jsonl'}", f"--out={out}"]
+    argv = [*argv, *encoders]
+    assert main([*argv, "--image-features=clip"]) == 2
+    assert "there are no pictures" in capsys.readouterr().err
+    argv.append(f"--images={tmp_path / 'pictures'}")
+    assert main(argv) == 0
+    assert any(Layout.of(out).picture_files.rglob("*.jpg"))
+    assert FeatureStore.open(out / "features" / "image").manifest["options"]["kind"] == "image keywords"
+    assert main([*argv, "--image-features=clip"]) == 0
+    assert FeatureStore.open(out / "features" / "image").manifest["options"]["kind"] == "image clip"
+    capsys.readouterr()
+    assert main(["info", str(out), "--missing"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split("\t") == ["item_id", "source", "reason", "asked_again"]
+    known = {event.item for event in made.events}
+    assert {line.split("\t")[0] for line in lines} == {i.token for i in made.items if not i.n_pictures} & known
+    assert all(line.split("\t")[1:] == ["", "the source names no picture", "no"] for line in lines)
+    assert main(["info", str(tmp_path), "--missing"]) == 2
+    assert "its pictures have not been collected" in capsys.readouterr().err
+    assert not (tmp_path / "prep").exists()

@@ -11,7 +11,12 @@ import pytest
 from PIL import Image
 
 from recbole_msm4sr.cli import main
+from recbole_msm4sr.errors import DivergedError
+from recbole_msm4sr.evaluation.user_ranks import UserRanks
 from recbole_msm4sr.studies import cells
+from recbole_msm4sr.studies.catalogue import Study
+from recbole_msm4sr.studies.compare import Comparison, Plan, Row, p_values
+from recbole_msm4sr.studies.report import markdown
 
 Tiny = tuple[Path, str]
 
@@ -19,7 +24,8 @@ Tiny = tuple[Path, str]
 def _argv(tiny: Tiny, *more: str) -> list[str]:
     data_path, name = tiny
     common = ["--epochs=2", "--use_gpu=false", "--topk=[5,10]", "--valid_metric=Recall@10", f"--data_path={data_path}"]
-    return ["compare", "--models=SASRecM,GRU4Rec", f"--dataset={name}", "--seeds=2", "--out=out", *common, *more]
+    words = ["--models=SASRecM,GRU4Rec", f"--dataset={name}", "--seeds=2", "--out=out", *common, *more]
+    return ["compare", *{word.partition("=")[0]: word for word in words}.values()]  # the later one wins
 
 
 @pytest.fixture
@@ -80,9 +86,33 @@ def test_nothing_is_run_twice_and_an_interrupted_comparison_goes_on(
     assert main(_argv(tiny_dataset, grid, "--trials=2")) == 0
     assert len(runs) == 8
     assert Path("out/table.json").read_bytes() == first
-    argv = ["--seeds=3" if word == "--seeds=2" else word for word in _argv(tiny_dataset, grid, "--trials=2")]
-    assert main(argv) == 0
+    assert main(_argv(tiny_dataset, grid, "--trials=2", "--seeds=3")) == 0
     assert runs[8:] == [("SASRecM", True), ("GRU4Rec", True)]
+
+
+def test_an_interrupted_search_tries_the_same_points_as_one_that_was_not(
+    tiny_dataset: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("grid.yaml").write_text("learning_rate: [0.0001, 0.001, 0.01]\nweight_decay: [0.0, 0.001, 0.01]\n")
+    common = ["--grid=grid.yaml", "--trials=3", "--seeds=1", "--epochs=1"]
+    assert main(_argv(tiny_dataset, *common, "--out=straight")) == 0
+    original = cells.run
+    n_runs = 0
+
+    def second_fails(*args: object, **kwargs: object) -> object:
+        nonlocal n_runs
+        n_runs += 1
+        if n_runs == 2:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cells, "run", second_fails)
+        assert main(_argv(tiny_dataset, *common, "--out=interrupted")) == 130
+    assert main(_argv(tiny_dataset, *common, "--out=interrupted")) == 0
+    assert Path("interrupted/table.json").read_bytes() == Path("straight/table.json").read_bytes()
+    names = [{path.name for path in Path(out, "cells").iterdir()} for out in ("straight", "interrupted")]
+    assert names[0] == names[1]
 
 
 def test_searches_do_not_look_at_the_test_part(tiny_dataset: Tiny, grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,12 +150,130 @@ def test_a_common_setting_goes_to_the_rows_that_read_it(tiny_dataset: Tiny) -> N
         (["--epohcs=1"], "epohcs"),
         (["--n_experts"], "cannot read the argument '--n_experts'"),
         (["--seed=1"], "give --seeds"),
+        (["--learning_rate=0.1"], "learning_rate is given for SASRecM and searched as well"),
+        (["--GRU4Rec.learning_rate=0.1"], "learning_rate is given for GRU4Rec and searched as well"),
+        (["--grid=unread.yaml"], "unknown setting 'n_experts' for GRU4Rec"),
+        (["--grid=empty.yaml"], "empty.yaml holds no settings"),
+        (["--grid=single.yaml"], "give every setting a list"),
+        (["--trials=-1"], "trials is -1"),
+        (["--grid=wrong.yaml"], "learning_rate must be a number above 0"),
+        (["--GRU4Rec.topk=[10]"], "differ in topk"),
+        (["--GRU4Rec.valid_metric=NDCG@5"], "differ in valid_metric"),
         (["--trials=1", "--grid=nowhere.yaml"], "nowhere.yaml"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(
     tiny_dataset: Tiny, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("unread.yaml").write_text("n_experts: [1, 2]\n")
+    Path("empty.yaml").write_text("")
+    Path("single.yaml").write_text("learning_rate: 0.1\n")
+    Path("wrong.yaml").write_text("learning_rate: [0.1, -1]\n")
     assert main(_argv(tiny_dataset, *more)) == 2
     assert message in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+def test_another_checkpoint_to_start_from_makes_another_cell(tiny_dataset: Tiny, tmp_path: Path) -> None:
+    """Where a checkpoint lies says nothing, what it holds everything."""
+    (tmp_path / "a.pth").write_bytes(b"one")
+    (tmp_path / "b.pth").write_bytes(b"another")
+    (tmp_path / "c.pth").write_bytes(b"one")
+    kept = cells.Cells(tmp_path / "cells", "tiny")
+    a, b, c = (
+        kept.identity(cells.Variant("MSM4SR", "MSM4SR", {"pretrained_path": str(tmp_path / name)}), {})
+        for name in ("a.pth", "b.pth", "c.pth")
+    )
+    assert a == c != b
+
+
+def test_a_seed_that_diverges_is_named_and_not_run_again(
+    tiny_dataset: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = cells.run
+    runs: list[int] = []
+
+    def diverging(model: str, *args: object, config_dict: dict[str, object], **kwargs: object) -> object:
+        runs.append(1)
+        if model == "SASRecM" and config_dict["seed"] in unlucky:
+            raise DivergedError("the training loss became nan")
+        return original(model, *args, config_dict=config_dict, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cells, "run", diverging)
+    unlucky = [2021]
+    assert main(_argv(tiny_dataset, "--trials=0")) == 0
+    assert "SASRecM diverged with seed 2021" in capsys.readouterr().out
+    rows = json.loads(Path("out/table.json").read_text())
+    assert {(row["model"], row["seeds"]) for row in rows} == {("SASRecM", 1), ("GRU4Rec", 2)}
+    assert all(row["p_value"] is not None for row in rows)
+    n_runs = len(runs)
+    assert main(_argv(tiny_dataset, "--trials=0")) == 0
+    assert len(runs) == n_runs == 4
+    unlucky = [2020, 2021]
+    assert main(_argv(tiny_dataset, "--trials=0", "--out=other")) == 2
+    assert "SASRecM diverged with every seed" in capsys.readouterr().err
+
+
+def test_settings_that_diverge_are_not_chosen(tiny_dataset: Tiny, grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = cells.run
+
+    def diverging(model: str, *args: object, config_dict: dict[str, object], **kwargs: object) -> object:
+        if config_dict["learning_rate"] == 0.01:
+            raise DivergedError("the training loss became nan")
+        return original(model, *args, config_dict=config_dict, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cells, "run", diverging)
+    assert main(_argv(tiny_dataset, grid, "--trials=2")) == 0
+    rows = json.loads(Path("out/report.json").read_text())["rows"]
+    assert [row["chosen"]["learning_rate"] for row in rows] == [0.001, 0.001]
+
+
+def test_one_model_one_seed(tiny_dataset: Tiny) -> None:
+    assert main(_argv(tiny_dataset, "--trials=0", "--models=GRU4Rec", "--seeds=1")) == 0
+    table = Path("out/table.md").read_text()
+    assert "a single seed" in table
+    assert "±" not in table
+    assert "Gain" not in table
+    assert [(row["sd"], row["p_value"]) for row in json.loads(Path("out/table.json").read_text())] == [(None, None)] * 4
+
+
+def test_metrics_that_single_users_do_not_have(tiny_dataset: Tiny) -> None:
+    assert main(_argv(tiny_dataset, "--trials=0", "--metrics=[MRR]", "--valid_metric=MRR@10", "--seeds=1")) == 0
+    assert {row["p_value"] for row in json.loads(Path("out/table.json").read_text())} == {None}
+
+
+def test_sampled_evaluation_has_no_tests_and_says_so(tiny_dataset: Tiny) -> None:
+    sampled = "--eval_args={split: {LS: valid_and_test}, mode: {valid: full, test: uni5}}"
+    few = ["--topk=[2]", "--valid_metric=Recall@2", "--seeds=1"]
+    assert main(_argv(tiny_dataset, "--trials=0", *few, sampled)) == 0
+    table = Path("out/table.md").read_text()
+    assert "No tests" in table
+    assert "all items ranked;" not in table
+    assert {row["p_value"] for row in json.loads(Path("out/table.json").read_text())} == {None}
+
+
+def test_a_row_that_is_better_than_the_subject_is_marked_so() -> None:
+    users = np.arange(200)
+    comparison = _comparison({"good": users % 2 + 1, "subject": users % 4 + 1, "bad": users % 40 + 1})
+    lines = markdown(comparison, Study("t", tuple)).splitlines()
+    line = next(line for line in lines if line.startswith("| recall@1 "))
+    good, subject, bad = line.split("|")[2:5]
+    assert "††" in good
+    assert "**0.5000**" in good
+    assert "\\*\\*" in bad
+    assert "†" not in subject + bad
+    assert line.rstrip(" |").endswith("-50.00%")
+
+
+def _comparison(ranks: dict[str, np.ndarray]) -> Comparison:
+    """Of rows with the given ranks of the same users; the subject is ``subject``."""
+    rows = []
+    for label, rank in ranks.items():
+        users = np.array([f"u{i}" for i in range(len(rank))])
+        of_users = UserRanks(users, users, rank.astype(np.int32), np.full_like(rank, 3), np.full_like(rank, 20), 50)
+        result = {"recall@1": float(of_users.metric("recall@1").mean())}
+        cell = cells.Cell(0.1, result, of_users, 1.0, 10, 1, [], {}, "runs/x")
+        configuration = {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"}}
+        rows.append(Row(cells.Variant(label, label), {}, configuration, {1: cell}))
+    plan = Plan("tiny", [row.variant for row in rows], "subject", n_seeds=1)
+    return Comparison(plan, rows, p_values(rows, "subject"))

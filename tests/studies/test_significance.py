@@ -8,7 +8,7 @@ import pytest
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation.groups import by_history, by_warmth
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
-from recbole_msm4sr.studies.significance import holm, mean_over_seeds, paired_p_value
+from recbole_msm4sr.studies.significance import by_user, holm, mean_over_seeds, paired_p_value
 
 
 def _ranks(
@@ -27,18 +27,24 @@ def _ranks(
 
 def test_users_are_matched_by_token_not_by_row() -> None:
     runs = [_ranks(["a", "b", "c"], [1, 11, 11]), _ranks(["c", "a", "b"], [11, 1, 2])]
-    np.testing.assert_allclose(mean_over_seeds(runs, "recall@10"), [1, 0.5, 0])
+    np.testing.assert_allclose(mean_over_seeds(by_user(runs), "recall@10"), [1, 0.5, 0])
 
 
 def test_runs_on_other_users_are_refused() -> None:
     with pytest.raises(UserError, match="different users"):
-        mean_over_seeds([_ranks(["a"], [1]), _ranks(["b"], [1])], "recall@10")
+        by_user([_ranks(["a", "b"], [1, 1]), _ranks(["a", "c"], [1, 1])])
 
 
 def test_paired_test_of_known_numbers() -> None:
     """t = mean / (sd / sqrt(n)) of the differences 1, 1, 1, 0: 3 with 3 degrees of freedom, p = 0.0577."""
     assert paired_p_value(np.array([1.0, 1, 1, 0]), np.zeros(4)) == pytest.approx(0.0577, abs=1e-4)
     assert paired_p_value(np.ones(4), np.ones(4)) == 1.0
+
+
+@pytest.mark.parametrize("n_users", [1, 2, 5])
+def test_few_users_who_all_differ_alike_prove_little(n_users: int) -> None:
+    """The differences have no variance: two users who both gain 1 are two tosses of a coin, not certainty."""
+    assert paired_p_value(np.ones(n_users), np.zeros(n_users)) == 0.5 ** (n_users - 1)
 
 
 def test_paired_test_keeps_its_level_under_the_null() -> None:

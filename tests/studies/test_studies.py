@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from recbole_msm4sr.cli import main
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
 
 SMALL = [
-    *("--pretrain_epochs=1", "--epochs=1", "--n_experts=2", "--attention_size=4", "--use_gpu=false"),
+    *("--pretrain_epochs=1", "--epochs=1", "--attention_size=4", "--use_gpu=false"),
     *("--hidden_size=8", "--inner_size=16", "--trials=0", "--seeds=1", "--out=out"),
 ]
 
@@ -38,6 +39,43 @@ def test_studies_have_the_papers_rows(tiny_dataset: tuple[Path, str], name: str,
     report = _study(tiny_dataset, name)
     assert [row["label"] for row in report["rows"]] == labels
     assert all(row["test_results"][0]["recall@20"] >= 0 for row in report["rows"])
+    for row in report["rows"]:
+        assert row["configuration"]["learning_rate"] == 0.001, "defaults included"
+        assert row["data"]["interactions"] == report["data"]["interactions"]
+        assert row["versions"][0]["torch"]
+        assert Path(row["run_folders"][0], "config.yaml").is_file()
+
+
+def test_sensitivity_draws_the_metric_against_every_setting(
+    tiny_dataset: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[list[float], list[float]]] = []
+    original = Axes.errorbar
+
+    def recording(self: Axes, x: Any, y: Any, *args: Any, **kwargs: Any) -> Any:
+        drawn.append((list(x), list(y)))
+        return original(self, x, y, *args, **kwargs)
+
+    monkeypatch.setattr(Axes, "errorbar", recording)
+    report = _study(tiny_dataset, "sensitivity", "--sequence_dropout=0.2", "--cmcl_weight=0.01")
+    mean = {row["label"]: row["test_results"][0]["recall@20"] for row in report["rows"]}
+    labels = (
+        ["lambda = 0.001", "MSM4SR", "lambda = 0.1", "lambda = 1.0"],
+        ["O = 1", "O = 2", "O = 4", "MSM4SR", "O = 16"],
+        ["rho = 0.0", "rho = 0.1", "MSM4SR", "rho = 0.3", "rho = 0.4", "rho = 0.5"],
+    )
+    assert drawn == [(list(range(len(row))), [mean[label] for label in row]) for row in labels]
+
+
+def test_the_papers_gains_stand_beside_ours(tiny_dataset: tuple[Path, str]) -> None:
+    report = _study(tiny_dataset, "ablation")
+    lines = [line.split("|") for line in Path("out/table.md").read_text().splitlines()]
+    found = {(cells[1].strip(), cells[2].strip()): [cell.strip() for cell in cells[3:-1]] for cells in lines[-32:]}
+    own, other = (
+        next(row["test_results"][0]["ndcg@20"] for row in report["rows"] if row["label"] == label)
+        for label in ("MSM4SR", "w/o NIP")
+    )
+    assert found["w/o NIP", "ndcg@20"] == [f"{own / other - 1:+.2%}", "+27.78%", "+24.25%"]  # .0414/.0324, .0866/.0697
 
 
 def test_cold_start_tests_users_whose_target_is_rare(tiny_dataset: tuple[Path, str]) -> None:

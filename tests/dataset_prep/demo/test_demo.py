@@ -17,9 +17,9 @@ from dataset_prep.demo.dataset import DemoSizes, make_demo
 from dataset_prep.demo.encoders import build_clip
 from dataset_prep.demo.interactions import make_interactions
 from dataset_prep.demo.pictures import draw
+from dataset_prep.features.rows import text_sentences
 from dataset_prep.features.sentence_encoder import load_sentence_encoder
 from dataset_prep.records import read_image_keywords
-from dataset_prep.text.sentences import read_sentences
 from dataset_prep.words.clip import Clip
 from dataset_prep.words.nearest import nearest_words
 from recbole_msm4sr.data.feature_store import FeatureStore
@@ -56,7 +56,10 @@ def test_another_seed_gives_other_data() -> None:
 
 def test_every_file_is_there_and_covers_the_same_items(small: Path) -> None:
     tokens = [line.split("\t")[0] for line in (small / "demo.item").read_text(encoding="utf-8").splitlines()[1:]]
-    sentences, pictures = read_sentences(small / "text.jsonl"), read_image_keywords(small / "image_keywords.jsonl")
+    sentences, pictures = (
+        dict(text_sentences(small / "text.jsonl", 10)),
+        read_image_keywords(small / "image_keywords.jsonl"),
+    )
     assert list(sentences) == tokens
     taken = {line.split("\t")[1] for line in (small / "demo.inter").read_text(encoding="utf-8").splitlines()[1:]}
     assert set(tokens) == taken
@@ -119,7 +122,7 @@ def test_keywords_of_new_pictures_are_true(tmp_path: Path) -> None:
 
 def test_vectors_of_different_sentences_differ(small: Path) -> None:
     encoder = load_sentence_encoder(str(small / "encoders" / "demo-sentence-encoder"), "cpu")
-    sentences = sorted({text for texts in read_sentences(small / "text.jsonl").values() for text in texts})
+    sentences = sorted({text for texts in dict(text_sentences(small / "text.jsonl", 10)).values() for text in texts})
     vectors = encoder.encode(sentences, batch_size=64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosine = vectors @ vectors.T

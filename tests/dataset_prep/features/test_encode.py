@@ -18,10 +18,9 @@ import pytest
 from dataset_prep.__main__ import main
 from dataset_prep.demo.encoders import build_sentence_encoder
 from dataset_prep.features.encode import encode_dataset
-from dataset_prep.features.rows import picture_sentences
+from dataset_prep.features.rows import picture_sentences, text_sentences
 from dataset_prep.features.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from dataset_prep.records import write_records
-from dataset_prep.text.sentences import read_sentences
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.errors import UserError
 
@@ -337,7 +336,7 @@ def test_a_real_sentence_bert_puts_related_films_together(tmp_path: Path) -> Non
         write_records(path, records)
     encoder = load_sentence_encoder(str(Path(package.origin).parent / "model"), "cpu")
     stores = encode_dataset(tmp_path, encoder, text=text, keywords=keywords)
-    sentences = read_sentences(text)
+    sentences = dict(text_sentences(text, 10))
     assert stores["text"].dim == stores["image"].dim == 384
     assert np.diff(stores["text"].offsets).tolist() == [len(texts) for texts in sentences.values()]
     assert sentences["1"][0] == "Toy Story"

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from dataset_prep.features.rows import text_sentences
 from dataset_prep.layout import Layout
 from dataset_prep.rejected import Rejected
 from dataset_prep.text import build
 from dataset_prep.text.build import build_text, items_with
 from dataset_prep.text.catalogue import CatalogueItem
-from dataset_prep.text.sentences import read_sentences
 from dataset_prep.text.workers import ordered_map
 from recbole_msm4sr.errors import UserError
 
@@ -96,7 +96,7 @@ def test_what_is_written_reads_back_as_it_is(layout: Layout) -> None:
     )
     build_text(layout, [text], rejected=Rejected())
     assert (
-        read_sentences(layout.sentences)
+        dict(text_sentences(layout.sentences, 10))
         == read(layout.sentences)
         == {"1": ['é "x"', "Eat. Shop. Relax. See it here now."]}
     )

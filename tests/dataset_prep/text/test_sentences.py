@@ -11,7 +11,7 @@ import pytest
 
 from dataset_prep.records import read_image_keywords, read_records, write_records
 from dataset_prep.text.catalogue import CatalogueItem
-from dataset_prep.text.sentences import MAX_CHARACTERS, read_sentences, record_sentences, sentences_of
+from dataset_prep.text.sentences import MAX_CHARACTERS, record_sentences, sentences_of
 from recbole_msm4sr.errors import UserError
 
 
@@ -160,7 +160,7 @@ def test_a_bad_line_is_reported_with_file_and_line_number(tmp_path: Path, line: 
 
 def test_a_missing_file_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a file"):
-        read_sentences(tmp_path / "absent.jsonl")
+        list(read_records(tmp_path / "absent.jsonl"))
 
 
 def test_records_survive_writing_and_reading(tmp_path: Path) -> None:

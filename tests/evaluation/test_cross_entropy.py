@@ -1,0 +1,36 @@
+"""The cross entropy of a part of the split is that of a softmax over all items, computed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_msm4sr.config import Config
+from recbole_msm4sr.data import preparation
+from recbole_msm4sr.evaluation import cross_entropy
+
+
+def test_cross_entropy_of_a_part(tiny_dataset: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    data_path, name = tiny_dataset
+    config = Config("MSM4SR", name, config_dict={"data_path": str(data_path), "use_gpu": False, "n_experts": 2})
+    data = preparation.load(config)
+    torch.manual_seed(1)
+    model = config.spec.model_class(config, data.parts[0])
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.3 * torch.randn_like(weight)  # scores that differ
+    part = data.parts[2]
+    model.eval()
+    rows = part.inter_feat[torch.arange(len(part))]
+    with torch.no_grad():
+        scores = model.full_sort_predict(rows)[:, 1:].double()
+    target = rows[part.iid_field] - 1
+    by_hand = -scores.softmax(dim=1)[torch.arange(len(target)), target].log().mean()
+
+    monkeypatch.setattr(cross_entropy, "_USERS_AT_ONCE", 7)
+    monkeypatch.setattr(cross_entropy, "_SCORES_AT_ONCE", 60)
+    model.train()  # with dropout, if it were left so
+    assert cross_entropy.mean_cross_entropy(model, part) == pytest.approx(by_hand.item(), rel=1e-5)
+    assert abs(by_hand.item() - torch.tensor(part.item_num - 1.0).log().item()) > 0.01  # not merely uniform
