@@ -49,9 +49,7 @@ def prepare(source: Source, layout: Layout, options: Options) -> None:
         "interactions": lambda: _interactions(source, layout, options),
         "text": lambda: _text(source, layout, options),
         "pictures": lambda: _pictures(source, layout, options) if image and _needs_pictures(source, options) else None,
-        "words": lambda: (
-            words_step(source, layout, options) if in_words else None
-        ),
+        "words": lambda: words_step(source, layout, options) if in_words else None,
         "features": lambda: features_step(layout, options, modalities),
     }
     for step in STEPS:
