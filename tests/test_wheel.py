@@ -46,6 +46,11 @@ def test_every_properties_file_is_in_the_wheel(site: Path) -> None:
     assert installed
 
 
+def test_the_gallerys_templates_are_in_the_wheel(site: Path) -> None:
+    folder = Path("dataset_prep") / "gallery" / "template"
+    assert {path.name for path in (site / folder).iterdir()} == {path.name for path in (ROOT / folder).iterdir()}
+
+
 def test_the_installed_console_script_runs_the_demo_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
     place = run(site, tmp_path, "-c", "import recbole_msm4sr.config as c; print(c.__file__, c.PROPERTIES)").stdout
     assert place.count(str(site)) == 2
