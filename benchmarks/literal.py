@@ -29,7 +29,7 @@ class PaddedEncoder(nn.Module):
     Args:
         features: all rows, one item after the other, ``[R, d]`` of any float dtype; and offsets int64
             ``[n_items + 1]``: item i owns ``values[offsets[i]:offsets[i + 1]]``.
-        config: mapping with the keys of ``PackedTransformer.yaml`` and ``M2SE.yaml``.
+        config: mapping with the keys of ``Packed.yaml``, ``Transformer.yaml`` and ``M2SE.yaml``.
     """
 
     rows: Tensor

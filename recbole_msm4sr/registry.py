@@ -82,36 +82,41 @@ _OURS = {
         ModelSpec(
             "MSM4SRPretrain",
             "recbole_msm4sr.model.msm4sr",
-            properties=("PackedTransformer", "M2SE", "MSM4SRPretrain"),
+            properties=("Packed", "Transformer", "M2SE", "MSM4SRPretrain"),
             stage_keys=_PRETRAIN_KEYS,
         ),
         ModelSpec(
             "MSM4SR",
             "recbole_msm4sr.model.msm4sr",
-            properties=("PackedTransformer", "M2SE", "ItemSoftmax", "MSM4SRPretrain", "MSM4SR"),
+            properties=("Packed", "Transformer", "M2SE", "ItemSoftmax", "MSM4SRPretrain", "MSM4SR"),
             first_stage="MSM4SRPretrain",
         ),
         ModelSpec(
             "SASRecM",
             "recbole_msm4sr.model.sasrecm",
-            properties=("PackedTransformer", "M2SE", "ItemSoftmax", "SASRecM"),
+            properties=("Packed", "Transformer", "M2SE", "ItemSoftmax", "SASRecM"),
         ),
         ModelSpec(
             "UniSRecPretrain",
             "recbole_msm4sr.model.unisrec",
-            properties=("PackedTransformer", "UniSRecPretrain"),
+            properties=("Packed", "Transformer", "UniSRecPretrain"),
             stage_keys=_PRETRAIN_KEYS,
         ),
         ModelSpec(
             "UniSRec",
             "recbole_msm4sr.model.unisrec",
-            properties=("PackedTransformer", "ItemSoftmax", "UniSRecPretrain", "UniSRec"),
+            properties=("Packed", "Transformer", "ItemSoftmax", "UniSRecPretrain", "UniSRec"),
             first_stage="UniSRecPretrain",
         ),
-        ModelSpec("DIFSR", "recbole_msm4sr.model.difsr", properties=("PackedTransformer", "ItemSoftmax", "DIFSR")),
+        ModelSpec(
+            "DIFSR",
+            "recbole_msm4sr.model.difsr",
+            properties=("Packed", "Transformer", "ItemSoftmax", "DIFSR"),
+        ),
+        ModelSpec("MVRNN", "recbole_msm4sr.model.mvrnn", properties=("Packed", "ItemSoftmax", "MVRNN")),
     )
 }
-_ALIASES = {"MP4SR": "MSM4SR", "MP4SRPretrain": "MSM4SRPretrain", "DIF-SR": "DIFSR"}
+_ALIASES = {"MP4SR": "MSM4SR", "MP4SRPretrain": "MSM4SRPretrain", "DIF-SR": "DIFSR", "MV-RNN": "MVRNN"}
 
 
 def find(name: str) -> ModelSpec:

@@ -60,6 +60,7 @@ RULES: dict[str, Rule] = {
     "attribute_hidden_size": _whole(1),
     "attribute_weight": _non_negative,
     "cmcl_weight": _non_negative,
+    "corruption_prob": _probability,
     "encoder_dropout_prob": _probability,
     "epochs": _whole(0),
     "eval_batch_size": _whole(1),
@@ -71,6 +72,7 @@ RULES: dict[str, Rule] = {
     "fusion_type": _one_of("sum", "concat", "gate"),
     "hidden_dropout_prob": _probability,
     "hidden_size": _whole(1),
+    "hidden_structure": _one_of("united", "separate"),
     "initializer_range": _positive,
     "inner_size": _whole(1),
     "layer_norm_eps": _positive,
@@ -95,6 +97,7 @@ RULES: dict[str, Rule] = {
     "pretrain_modalities": _optional(_modalities),
     "pretrain_stopping_step": _whole(0),
     "pretrain_weight_decay": _non_negative,
+    "reconstruction_weight": _non_negative,
     "record_losses": _flag,
     "resume": _flag,
     "reuse": _flag,
@@ -114,6 +117,7 @@ RULES: dict[str, Rule] = {
     "use_id": _flag,
     "use_mixup": _flag,
     "use_nip": _flag,
+    "view_combination": _one_of("concatenation", "addition", "reconstruction"),
     "weight_decay": _non_negative,
     "window_stride": _whole(1),
 }
@@ -145,7 +149,7 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
         also = ", unless selected_features names columns" if "selected_features" in settings else ""
         raise UserError(f"modalities must be {RULES['modalities'].words}{also}; it is {settings['modalities']!r}")
     for key in ("hidden_size", "attribute_hidden_size"):
-        if settings.get(key, 0) % settings["n_heads"]:
+        if settings.get(key, 0) % settings.get("n_heads", 1):
             raise UserError(f"{key} ({settings[key]}) must be a multiple of n_heads ({settings['n_heads']})")
     if settings["window_stride"] > settings["MAX_ITEM_LIST_LENGTH"]:
         raise UserError(

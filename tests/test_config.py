@@ -252,7 +252,7 @@ def test_dict_wins_over_files_files_over_properties_and_later_files_over_earlier
 
 
 def test_model_properties_win_over_the_overall_ones_and_recboles() -> None:
-    ours = read_yaml(PROPERTIES / "model" / "PackedTransformer.yaml")
+    ours = read_yaml(PROPERTIES / "model" / "Packed.yaml")
     assert make("MSM4SR")["train_batch_size"] == ours["train_batch_size"]
     assert make("SASRec")["MAX_ITEM_LIST_LENGTH"] == 50
 
@@ -349,7 +349,9 @@ def test_an_unknown_model_suggests_the_nearest_one(wrong: str, right: str) -> No
 
 
 def test_a_model_like_no_other_lists_ours() -> None:
-    assert refusal("qqqqqq").endswith("ours are MSM4SRPretrain, MSM4SR, SASRecM, UniSRecPretrain, UniSRec, DIFSR")
+    assert refusal("qqqqqq").endswith(
+        "ours are MSM4SRPretrain, MSM4SR, SASRecM, UniSRecPretrain, UniSRec, DIFSR, MVRNN"
+    )
 
 
 @pytest.mark.parametrize("model", ["SASRec", "LightGCN", "MSM4SR", "GRU4Rec", "BPR", "S3Rec"])

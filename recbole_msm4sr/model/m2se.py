@@ -23,7 +23,8 @@ class M2SE(nn.Module):
 
     Args:
         features: modality name to its ``ItemFeatures``, in the order of the streams ``M`` below.
-        config: a RecBole config (or mapping) with the keys of ``PackedTransformer.yaml`` and ``M2SE.yaml``.
+        config: a RecBole config (or mapping) with the keys of ``Packed.yaml``, ``Transformer.yaml``
+            and ``M2SE.yaml``.
     """
 
     def __init__(self, features: Mapping[str, ItemFeatures], config: Any) -> None:

@@ -30,14 +30,15 @@ class FeatureProjection(nn.Module):
     Args:
         features: one vector an item, float ``[n_items, d]``; a buffer that is not saved.
         size: of the embedding.
+        bias: without it an item whose features are zeros has an embedding of zeros.
     """
 
     features: Tensor
 
-    def __init__(self, features: Tensor, size: int) -> None:
+    def __init__(self, features: Tensor, size: int, *, bias: bool = True) -> None:
         super().__init__()
         self.register_buffer("features", features, persistent=False)
-        self.projection = nn.Linear(features.size(1), size)
+        self.projection = nn.Linear(features.size(1), size, bias=bias)
 
     def forward(self, item_ids: Tensor | None = None) -> Tensor:
         """Embeddings float ``[n, size]`` of ``item_ids`` int64 ``[n]``, or of all items."""

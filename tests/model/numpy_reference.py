@@ -186,6 +186,26 @@ def decoupled_states(
     return hidden
 
 
+def lstm_states(inputs: Array, weights: Mapping[str, Array]) -> Array:
+    """All hidden states [n, width] of an LSTM for one sequence [n, width], gate by gate, from a state of zeros."""
+
+    def sigmoid(x: Array) -> Array:
+        return 1 / (1 + np.exp(-x))
+
+    width = inputs.shape[1]
+    hidden, cell, states = np.zeros(width), np.zeros(width), []
+    for x in inputs:
+        gates = []
+        for k in range(4):
+            own = slice(k * width, (k + 1) * width)
+            from_input = weights["weight_ih_l0"][own] @ x + weights["bias_ih_l0"][own]
+            gates.append(from_input + weights["weight_hh_l0"][own] @ hidden + weights["bias_hh_l0"][own])
+        cell = sigmoid(gates[1]) * cell + sigmoid(gates[0]) * np.tanh(gates[2])
+        hidden = sigmoid(gates[3]) * np.tanh(cell)
+        states.append(hidden)
+    return np.array(states)
+
+
 def _own_part(size: int, head: int, n_heads: int) -> slice:
     return slice(head * size // n_heads, (head + 1) * size // n_heads)
 

@@ -50,6 +50,9 @@ CASES = [
     Case("DIFSR", {"selected_features": ["kind", "brand"], "modalities": ["text"]}),
     Case("DIFSR", {"selected_features": ["kind"], "fusion_type": "concat"}),
     Case("DIFSR", {"selected_features": [], "modalities": ["image"], "fusion_type": "sum"}),
+    Case("MVRNN", {}),
+    Case("MVRNN", {"view_combination": "concatenation", "hidden_structure": "separate"}),
+    Case("MVRNN", {"view_combination": "addition", "modalities": ["image"]}),
 ]
 all_models = pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join([case.model, *map(str, case.changes)]))
 

@@ -15,15 +15,17 @@ from recbole_msm4sr.training import checkpoint
 
 SMALL = {
     "hidden_size": 16,
-    "inner_size": 32,
     "MAX_ITEM_LIST_LENGTH": 10,
     "window_stride": 5,
     "train_batch_size": 64,
     "learning_rate": 0.01,
     "topk": [3, 20],
 }
-SMALL_UNISREC = {"n_experts": 2, "pretrain_batch_size": 64, "pretrain_epochs": 2}
-SMALL_DIFSR = {"attribute_hidden_size": 8}
+OWN: dict[str, dict[str, Any]] = {
+    "UniSRec": {"inner_size": 32, "n_experts": 2, "pretrain_batch_size": 64, "pretrain_epochs": 2},
+    "DIFSR": {"inner_size": 32, "attribute_hidden_size": 8},
+    "DIF-SR": {"inner_size": 32, "attribute_hidden_size": 8},
+}
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def run(tiny_dataset: tuple[Path, str]) -> Any:
     (folder / f"{name}.item").write_text("\n".join(lines) + "\n")
 
     def call(model: str, **settings: Any) -> dict[str, Any]:
-        own = SMALL_UNISREC if model.startswith("UniSRec") else SMALL_DIFSR
+        own = OWN.get(model.removesuffix("Pretrain"), {})
         return recbole_msm4sr.run(model, name, config_dict={"data_path": str(data_path), **SMALL, **own, **settings})
 
     return call
@@ -64,6 +66,9 @@ def losses_of_epoch_1(result: dict[str, Any]) -> list[str]:
         ("DIFSR", {"selected_features": ["kind", "brand"]}, 0.8),
         ("DIFSR", {"selected_features": ["kind"], "modalities": ["text", "image"], "fusion_type": "concat"}, 0.8),
         ("DIFSR", {"selected_features": [], "modalities": ["text"], "fusion_type": "sum"}, 0.8),
+        ("MVRNN", {}, 0.8),
+        ("MVRNN", {"view_combination": "addition", "modalities": ["text"]}, 0.8),
+        ("MVRNN", {"view_combination": "concatenation", "hidden_structure": "separate"}, 0.8),
     ],
 )
 def test_baselines_learn_the_next_item(run: Any, model: str, settings: dict[str, Any], least: float) -> None:
@@ -95,8 +100,16 @@ def test_difsr_predicts_its_attributes(run: Any) -> None:
     assert losses_of_epoch_1(run("DIFSR", selected_features=["kind", "brand"], epochs=1)) == ["ce", "kind", "brand"]
 
 
-def test_dif_sr_is_difsr(run: Any) -> None:
-    assert Path(run("DIF-SR", selected_features=["kind"], epochs=1)["run_folder"]).parts[2] == "DIFSR"
+def test_mvrnn_restores_features_where_told_to(run: Any) -> None:
+    assert losses_of_epoch_1(run("MVRNN", epochs=1)) == ["ce", "reconstruction"]
+    assert losses_of_epoch_1(run("MVRNN", epochs=1, view_combination="addition")) == ["ce"]
+
+
+@pytest.mark.parametrize(
+    ("alias", "name", "settings"), [("DIF-SR", "DIFSR", {"selected_features": ["kind"]}), ("MV-RNN", "MVRNN", {})]
+)
+def test_a_name_with_a_hyphen_is_an_alias(run: Any, alias: str, name: str, settings: dict[str, Any]) -> None:
+    assert Path(run(alias, epochs=1, **settings)["run_folder"]).parts[2] == name
 
 
 @pytest.mark.parametrize(
@@ -107,6 +120,10 @@ def test_dif_sr_is_difsr(run: Any) -> None:
         ("DIFSR", {"selected_features": []}, "modalities must be a list of text and image.*unless selected_features"),
         ("DIFSR", {"attribute_hidden_size": 9}, r"attribute_hidden_size \(9\) must be a multiple of n_heads"),
         ("DIFSR", {"selected_features": "kind"}, "selected_features must be a list of columns"),
+        ("MVRNN", {"modalities": []}, "modalities must be a list of text and image, such as"),
+        ("MVRNN", {"view_combination": "sum"}, "must be one of concatenation, addition, reconstruction; it is 'sum'"),
+        ("MVRNN", {"hidden_structure": "apart"}, "hidden_structure must be one of united, separate"),
+        ("MVRNN", {"n_heads": 2}, "unknown setting 'n_heads'"),
         ("UniSRec", {"training": "e2e"}, "which only MSM4SR has"),
         ("UniSRec", {"train_stage": "pretrain"}, "train_stage must be one of transductive_ft, inductive_ft"),
         ("UniSRec", {"attention_size": 8}, "unknown setting 'attention_size'"),
