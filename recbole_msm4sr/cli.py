@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return studies_cli.main(argv)
         if argv and argv[0] == "run":
             argv = argv[1:]
+        elif argv and not argv[0].startswith("-"):
+            raise UserError(f"there is no command {argv[0]!r}: run, compare, study, features; settings are --key=value")
         return _run(argv)
     except KeyboardInterrupt:
         return 130

@@ -67,6 +67,7 @@ def test_a_word_that_is_no_setting_is_refused(argv: list[str], words: str) -> No
     [
         (["--model=MSM4SR", "--dataset=nowhere"], "there is no data set dataset/nowhere/nowhere.inter"),
         (["--model=MSM4RS", "--dataset=tiny"], "did you mean MSM4SR"),
+        (["comapre", "--models=SASRec"], "there is no command 'comapre'"),
         (["--model=MSM4SR", "--dataset=tiny", "--learning_rat=0.1"], "did you mean 'learning_rate'"),
         (["--model=MSM4SR", "--dataset=tiny", "--sequence_dropout=1.5"], "sequence_dropout must be"),
         (["--model=SASRec", "--dataset=tiny", "--pretrain_epochs=5"], "unknown setting 'pretrain_epochs'"),
