@@ -17,7 +17,7 @@ from recbole_msm4sr.model.base import PackedSequentialRecommender
 from recbole_msm4sr.model.decoupled_transformer import DecoupledTransformer
 from recbole_msm4sr.model.parallel import global_mean
 from recbole_msm4sr.model.side_information import AttributeEmbedding, FeatureProjection, mean_of_rows
-from recbole_msm4sr.model.transformer import initialise
+from recbole_msm4sr.model.transformer import initialise, transformer_settings
 
 
 class DIFSR(PackedSequentialRecommender):
@@ -48,14 +48,8 @@ class DIFSR(PackedSequentialRecommender):
         self.transformer = DecoupledTransformer(
             hidden_size=self.hidden_size,
             side_sizes=[self.side_size] * (len(self.attributes) + len(self.projections)),
-            inner_size=config["inner_size"],
-            n_layers=config["n_layers"],
-            n_heads=config["n_heads"],
-            max_seq_length=config["MAX_ITEM_LIST_LENGTH"],
-            hidden_dropout_prob=config["hidden_dropout_prob"],
-            attn_dropout_prob=config["attn_dropout_prob"],
-            layer_norm_eps=config["layer_norm_eps"],
             fusion_type=config["fusion_type"],
+            **transformer_settings(config),
         )
         self.apply(lambda module: initialise(module, config["initializer_range"]))
 

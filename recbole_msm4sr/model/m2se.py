@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recbole_msm4sr.model.augmentation import complementary_mixup
 from recbole_msm4sr.model.encoder import ModalityEncoder
-from recbole_msm4sr.model.transformer import CausalTransformer
+from recbole_msm4sr.model.transformer import CausalTransformer, transformer_settings
 
 #: A modality's features: rows float [R, d] and offsets int64 [n_items + 1]; item 0 is padding and owns no row.
 ItemFeatures = tuple[Tensor, Tensor]
@@ -46,16 +46,7 @@ class M2SE(nn.Module):
                 for name, (values, offsets) in features.items()
             }
         )
-        self.transformer = CausalTransformer(
-            hidden_size=config["hidden_size"],
-            inner_size=config["inner_size"],
-            n_layers=config["n_layers"],
-            n_heads=config["n_heads"],
-            max_seq_length=config["MAX_ITEM_LIST_LENGTH"],
-            hidden_dropout_prob=config["hidden_dropout_prob"],
-            attn_dropout_prob=config["attn_dropout_prob"],
-            layer_norm_eps=config["layer_norm_eps"],
-        )
+        self.transformer = CausalTransformer(hidden_size=config["hidden_size"], **transformer_settings(config))
 
     def encode_items(self, item_ids: Tensor | None = None) -> Tensor:
         """Item embeddings z of every modality, float ``[M, n, d0]``; ``item_ids`` int64 ``[n]``, or all items."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -138,6 +138,12 @@ class TransformerLayer(nn.Module):
         hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))
         inner = self.outer(F.gelu(self.inner(hidden)))  # [..., d0]
         return self.feed_forward_norm(hidden + self.dropout(inner))
+
+
+def transformer_settings(config: Any) -> dict[str, Any]:
+    """What ``properties/model/Transformer.yaml`` sets, as arguments of ``CausalTransformer`` and its relatives."""
+    names = ("inner_size", "n_layers", "n_heads", "hidden_dropout_prob", "attn_dropout_prob", "layer_norm_eps")
+    return {"max_seq_length": config["MAX_ITEM_LIST_LENGTH"], **{name: config[name] for name in names}}
 
 
 def initialise(module: nn.Module, std: float) -> None:

@@ -17,7 +17,7 @@ from recbole_msm4sr.model.base import TARGET, PackedSequentialRecommender
 from recbole_msm4sr.model.losses import nip_loss
 from recbole_msm4sr.model.parallel import gather_rows
 from recbole_msm4sr.model.side_information import mean_of_rows
-from recbole_msm4sr.model.transformer import CausalTransformer, initialise
+from recbole_msm4sr.model.transformer import CausalTransformer, initialise, transformer_settings
 from recbole_msm4sr.model.whitening_adaptor import WhiteningAdaptor
 
 
@@ -38,16 +38,7 @@ class TextSequenceRecommender(PackedSequentialRecommender):
         self.adaptor = WhiteningAdaptor(
             self.features.size(1), config["hidden_size"], config["n_experts"], config["adaptor_dropout_prob"]
         )
-        self.transformer = CausalTransformer(
-            hidden_size=config["hidden_size"],
-            inner_size=config["inner_size"],
-            n_layers=config["n_layers"],
-            n_heads=config["n_heads"],
-            max_seq_length=config["MAX_ITEM_LIST_LENGTH"],
-            hidden_dropout_prob=config["hidden_dropout_prob"],
-            attn_dropout_prob=config["attn_dropout_prob"],
-            layer_norm_eps=config["layer_norm_eps"],
-        )
+        self.transformer = CausalTransformer(hidden_size=config["hidden_size"], **transformer_settings(config))
 
     def item_table(self, item_ids: Tensor | None = None) -> Tensor:
         """One stream: adapted text, float ``[1, n, d0]``."""
