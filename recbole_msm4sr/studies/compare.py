@@ -30,7 +30,7 @@ class Plan:
         variants: the rows.
         subject: label of the row that all others are compared with.
         settings: of every row whose model reads them.
-        grid: searched for every row; empty: no search.
+        grid: searched for every row, as far as its model reads it; empty: no search.
         n_trials: points of the grid tried for every row.
         n_seeds: runs of every row with its best settings.
         first_seed: of the search and the first run.
@@ -155,12 +155,14 @@ def compare(plan: Plan, out: Path) -> Comparison:
     search = None
     if plan.grid:
         bigger = configs[0]["valid_metric_bigger"]
-        search = Search(out / "search.journal", cells, plan.grid, plan.n_trials, plan.first_seed, bigger=bigger)
+        search = Search(out / "search.journal", cells, plan.n_trials, plan.first_seed, bigger=bigger)
     subject = next(variant for variant in variants if variant.label == plan.subject)
     rows = []
     for number, variant in enumerate(variants, start=1):
         getLogger(__name__).info(f"{variant.label} ({number} of {len(variants)})")
-        chosen = search.best(subject if plan.tune_once else variant) if search else {}
+        tuned = subject if plan.tune_once else variant
+        grid = _readable_grid(plan, tuned)
+        chosen = search.best(tuned, grid) if search and grid else {}
         rows.append(_run_seeds(plan, variant, chosen, cells))
     return Comparison(plan, rows, p_values(rows, plan.subject))
 
@@ -207,23 +209,33 @@ def _with_common_settings(plan: Plan) -> list[Variant]:
     return variants
 
 
+def _readable_grid(plan: Plan, variant: Variant) -> Grid:
+    """The settings of the grid that a row's model reads."""
+    keys = readable(variant.model, plan.dataset, {key: values[0] for key, values in plan.grid.items()})
+    return {key: plan.grid[key] for key in keys}
+
+
 def _check_grid(plan: Plan, variants: Sequence[Variant]) -> None:
     """Find values of the grid that a row cannot have before anything is run.
 
     Raises:
-        UserError: a model does not read a setting or refuses a value, or a row has the setting given.
+        UserError: no row reads a setting, a model refuses a value, or a row has the setting given.
     """
-    # Settings are checked one by one, so a few points that have every value between them stand for all.
-    longest = max(map(len, plan.grid.values()), default=0)
-    points = [{key: values[place % len(values)] for key, values in plan.grid.items()} for place in range(longest)]
-    for variant in variants:
-        for key in plan.grid:
+    grids = [_readable_grid(plan, variant) for variant in variants]
+    unread = {key: values[0] for key, values in plan.grid.items() if all(key not in grid for grid in grids)}
+    if unread:
+        Config(variants[-1].model, plan.dataset, config_dict=unread)  # which says what was meant
+    for variant, grid in zip(variants, grids, strict=True):
+        for key in grid:
             if key in variant.settings:
                 raise UserError(
                     f"{key} is given for {variant.label} and searched as well: leave it out, or give a --grid without "
                     "it, or --trials=0"
                 )
-        for point in points:
+        # Settings are checked one by one, so a few points that have every value between them stand for all.
+        longest = max(map(len, grid.values()), default=0)
+        for place in range(longest):
+            point = {key: values[place % len(values)] for key, values in grid.items()}
             Config(variant.model, plan.dataset, config_dict={**variant.settings, **point})
 
 

@@ -45,33 +45,35 @@ class Search:
     Args:
         path: Optuna's journal, which keeps what was tried; read and written with JSON only.
         cells: runs the trials.
-        grid: setting to its values; the paper's is in ``properties/study/grid.yaml``.
-        n_trials: points of the grid that are tried.
+        n_trials: points of a grid that are tried.
         seed: of the drawing and of the trials' runs.
         bigger: whether a larger valid score is better.
     """
 
-    def __init__(self, path: Path, cells: Cells, grid: Grid, n_trials: int, seed: int, *, bigger: bool) -> None:
-        self.points = drawn_points(grid, n_trials, seed)
+    def __init__(self, path: Path, cells: Cells, n_trials: int, seed: int, *, bigger: bool) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.storage = open_journal(path)
-        self.cells, self.grid, self.seed, self.bigger = cells, grid, seed, bigger
+        self.cells, self.n_trials, self.seed, self.bigger = cells, n_trials, seed, bigger
 
-    def best(self, variant: Variant) -> dict[str, Any]:
-        """The point with the best valid score; of equal ones, the first that was drawn.
+    def best(self, variant: Variant, grid: Grid) -> dict[str, Any]:
+        """The point of a grid with the best valid score; of equal ones, the first that was drawn.
+
+        Args:
+            grid: setting to its values; the paper's is in ``properties/study/grid.yaml``.
 
         Raises:
             UserError: training diverged at every point.
         """
+        points = drawn_points(grid, self.n_trials, self.seed)
         study = optuna.create_study(
             storage=self.storage,
-            study_name=self._name(variant),
+            study_name=self._name(variant, grid),
             direction="maximize" if self.bigger else "minimize",
             load_if_exists=True,
         )
         scores: dict[int, float | None] = {}
         for wait in (False, True):  # what another process is at comes last
-            for number, point in enumerate(self.points):
+            for number, point in enumerate(points):
                 if number in scores:
                     continue
                 try:
@@ -80,7 +82,7 @@ class Search:
                     continue
                 except DivergedError:
                     scores[number] = None
-                self._record(study, point, scores[number])
+                _record(study, grid, point, scores[number])
         sign = 1 if self.bigger else -1
         ranked = sorted((-sign * score, number) for number, score in scores.items() if score is not None)
         if not ranked:
@@ -88,21 +90,22 @@ class Search:
                 f"{variant.label} diverged with all settings of the grid: give a grid of lower learning rates"
             )
         score, number = ranked[0]
-        chosen = self.points[number]
+        chosen = points[number]
         getLogger(__name__).info(f"{variant.label}: valid {abs(score):.4f} with {chosen}, best of {len(ranked)}")
         return dict(chosen)
 
-    def _record(self, study: optuna.Study, point: Mapping[str, Any], score: float | None) -> None:
-        """Put a trial into Optuna's storage, unless it is there."""
-        if any(trial.params == point for trial in study.get_trials(deepcopy=False)):
-            return
-        distributions: dict[str, BaseDistribution] = {
-            name: CategoricalDistribution(values) for name, values in self.grid.items()
-        }
-        state = TrialState.FAIL if score is None else TrialState.COMPLETE
-        study.add_trial(create_trial(state=state, value=score, params=dict(point), distributions=distributions))
-
-    def _name(self, variant: Variant) -> str:
+    def _name(self, variant: Variant, grid: Grid) -> str:
         """The search's name in the storage: another variant, grid or data set is another search."""
-        identity = json.dumps([self.cells.identity(variant, {}), self.grid, self.seed], sort_keys=True)
+        identity = json.dumps([self.cells.identity(variant, {}), grid, self.seed], sort_keys=True)
         return f"{variant.label} {hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
+def _record(study: optuna.Study, grid: Grid, point: Mapping[str, Any], score: float | None) -> None:
+    """Put a trial into Optuna's storage, unless it is there."""
+    if any(trial.params == point for trial in study.get_trials(deepcopy=False)):
+        return
+    distributions: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(values) for name, values in grid.items()
+    }
+    state = TrialState.FAIL if score is None else TrialState.COMPLETE
+    study.add_trial(create_trial(state=state, value=score, params=dict(point), distributions=distributions))

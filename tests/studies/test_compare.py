@@ -143,6 +143,14 @@ def test_a_common_setting_goes_to_the_rows_that_read_it(tiny_dataset: Tiny) -> N
     assert own == [{"n_experts": 2, "num_layers": None}, {"n_experts": None, "num_layers": 2}]
 
 
+def test_a_grid_reaches_the_rows_that_read_it(tiny_dataset: Tiny) -> None:
+    Path("grid.yaml").write_text("learning_rate: [0.01]\nn_experts: [1, 2]\nnum_layers: [1, 2]\n")
+    assert main(_argv(tiny_dataset, "--trials=2", "--seeds=1", "--grid=grid.yaml")) == 0
+    rows = json.loads(Path("out/report.json").read_text())["rows"]
+    assert [set(row["chosen"]) for row in rows] == [{"learning_rate", "n_experts"}, {"learning_rate", "num_layers"}]
+    assert len(list(Path("out/cells").glob("*/cell.json"))) == 2 * (2 + 1)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -152,7 +160,7 @@ def test_a_common_setting_goes_to_the_rows_that_read_it(tiny_dataset: Tiny) -> N
         (["--seed=1"], "give --seeds"),
         (["--learning_rate=0.1"], "learning_rate is given for SASRecM and searched as well"),
         (["--GRU4Rec.learning_rate=0.1"], "learning_rate is given for GRU4Rec and searched as well"),
-        (["--grid=unread.yaml"], "unknown setting 'n_experts' for GRU4Rec"),
+        (["--grid=unread.yaml"], "unknown setting 'n_expert' for GRU4Rec"),
         (["--grid=empty.yaml"], "empty.yaml holds no settings"),
         (["--grid=single.yaml"], "give every setting a list"),
         (["--trials=-1"], "trials is -1"),
@@ -165,7 +173,7 @@ def test_a_common_setting_goes_to_the_rows_that_read_it(tiny_dataset: Tiny) -> N
 def test_mistakes_are_found_before_anything_runs(
     tiny_dataset: Tiny, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("unread.yaml").write_text("n_experts: [1, 2]\n")
+    Path("unread.yaml").write_text("n_expert: [1, 2]\n")
     Path("empty.yaml").write_text("")
     Path("single.yaml").write_text("learning_rate: 0.1\n")
     Path("wrong.yaml").write_text("learning_rate: [0.1, -1]\n")
