@@ -5,6 +5,7 @@ They let RecBole run on torch >= 2.6, numpy 2, pandas 3 and SciPy >= 1.13 withou
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import UserDict
 from collections.abc import Iterable
@@ -13,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from recbole.data.dataset import Dataset
+from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import FeatureSource, FeatureType
 from scipy import sparse
 
@@ -28,6 +31,7 @@ def apply() -> None:
     Dataset._load_feat = load_feat
     Dataset._fill_nan = fill_nan
     Dataset._remap = remap
+    Collector.get_data_struct = get_data_struct
     silence_warnings()
 
 
@@ -188,6 +192,16 @@ def remap(self: Dataset, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]
 def _split(flat: np.ndarray, like: Iterable[Any]) -> list[np.ndarray]:
     """Cut ``flat`` into parts as long as those of ``like``."""
     return np.split(flat, np.cumsum([len(part) for part in like])[:-1])
+
+
+def get_data_struct(self: Collector) -> DataStruct:
+    """``Collector.get_data_struct`` for metrics that need counts, which are no tensors, too (GiniIndex, ...)."""
+    data = self.data_struct._data_dict
+    data.update({key: value.cpu() for key, value in data.items() if isinstance(value, torch.Tensor)})
+    collected = copy.deepcopy(self.data_struct)
+    for key in ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label"):
+        data.pop(key, None)
+    return collected
 
 
 def silence_warnings() -> None:

@@ -103,7 +103,8 @@ def _study(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> 
         raise UserError("there are no models to compare: give --models=A,B")
     subject = "MSM4SR" if "MSM4SR" in models else models[-1]
     variants = tuple(Variant(model, model) for model in models)
-    return Study(f"Comparison on {arguments.dataset}", lambda: variants, subject, tune_once=False)
+    paper = "II" if subject == "MSM4SR" else None
+    return Study(f"Comparison on {arguments.dataset}", lambda: variants, subject, tune_once=False, paper=paper)
 
 
 def _cross_domain(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> Study:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recbole.evaluator.register import smaller_metrics
 
 from recbole_msm4sr.config import Config
 from recbole_msm4sr.data import preparation
@@ -136,7 +137,17 @@ class Comparison:
 
     def best_other(self, metric: str) -> Row | None:
         """The strongest other row by a metric's mean; ``None`` if there is none."""
-        return max(self.others, key=lambda row: row.mean(metric), default=None)
+        return best(self.others, metric) if self.others else None
+
+
+def sign_of(metric: str) -> int:
+    """1 if a larger value of a metric is better, -1 if a smaller one is."""
+    return -1 if metric.partition("@")[0] in smaller_metrics else 1
+
+
+def best(rows: Sequence[Row], metric: str) -> Row:
+    """The row with the best mean."""
+    return max(rows, key=lambda row: sign_of(metric) * row.mean(metric))
 
 
 def compare(plan: Plan, out: Path) -> Comparison:
@@ -308,6 +319,5 @@ def p_values(rows: Sequence[Row], subject_label: str) -> dict[tuple[str, str], f
             raw[row.variant.label, metric] = paired_p_value(own, mean_over_seeds(ranks[row.variant.label], metric))
     corrected = holm(raw)
     for metric in {metric for _, metric in raw}:
-        best = max(others, key=lambda row: row.mean(metric))
-        corrected[subject_label, metric] = corrected[best.variant.label, metric]
+        corrected[subject_label, metric] = corrected[best(others, metric).variant.label, metric]
     return corrected

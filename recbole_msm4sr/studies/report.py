@@ -15,7 +15,7 @@ from recbole_msm4sr.evaluation.groups import COLD, by_history, by_warmth
 from recbole_msm4sr.files import atomic_file
 from recbole_msm4sr.studies.catalogue import Study
 from recbole_msm4sr.studies.cells import Cell
-from recbole_msm4sr.studies.compare import Comparison, Row
+from recbole_msm4sr.studies.compare import Comparison, Row, best, sign_of
 from recbole_msm4sr.studies.paper import BEST_OTHER, paper_gains
 from recbole_msm4sr.studies.plot import plot_bars, plot_losses, plot_sweeps
 from recbole_msm4sr.training.run_folder import environment, write_json
@@ -144,11 +144,11 @@ def _metrics_table(comparison: Comparison) -> str:
         header.append("gain")
     body = []
     for metric in comparison.metrics:
-        best = max(row.mean(metric) for row in comparison.rows)
+        best_mean = best(comparison.rows, metric).mean(metric)
         line = [metric]
         for row in comparison.rows:
             text = f"{row.mean(metric):.4f}"
-            text = f"**{text}**" if row.mean(metric) == best else text
+            text = f"**{text}**" if row.mean(metric) == best_mean else text
             sd = row.sd(metric)
             line.append(text + (f" ± {sd:.4f}" if sd is not None else "") + _stars(comparison, row, metric))
         if comparison.others:
@@ -161,7 +161,7 @@ def _stars(comparison: Comparison, row: Row, metric: str) -> str:
     p_value = comparison.p_values.get((row.variant.label, metric))
     if p_value is None or row is comparison.subject or p_value >= 0.05:
         return ""
-    mark = "\\*" if comparison.subject.mean(metric) > row.mean(metric) else "†"
+    mark = "\\*" if best([comparison.subject, row], metric) is comparison.subject else "†"
     return f" {2 * mark if p_value < 0.01 else mark}"
 
 
@@ -215,10 +215,10 @@ def _paper_table(comparison: Comparison, table: str) -> str:
 
 
 def _gain(comparison: Comparison, row: Row | None, metric: str) -> str:
-    """Of the subject over a row, in percent."""
+    """Of the subject over a row, in percent; positive if the subject is the better of the two."""
     if row is None or not row.mean(metric):
         return "-"
-    return f"{comparison.subject.mean(metric) / row.mean(metric) - 1:+.2%}"
+    return f"{sign_of(metric) * (comparison.subject.mean(metric) / row.mean(metric) - 1):+.2%}"
 
 
 def _group_tables(comparison: Comparison) -> dict[str, str]:

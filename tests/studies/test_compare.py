@@ -151,6 +151,15 @@ def test_a_grid_reaches_the_rows_that_read_it(tiny_dataset: Tiny) -> None:
     assert len(list(Path("out/cells").glob("*/cell.json"))) == 2 * (2 + 1)
 
 
+def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
+    assert main(_argv(tiny_dataset, "--trials=0", "--seeds=1", "--metrics=[Recall,GiniIndex]", "--topk=[10]")) == 0
+    gini = {row["model"]: row["mean"] for row in json.loads(Path("out/table.json").read_text())[1::2]}
+    [line] = [line for line in Path("out/table.md").read_text().splitlines() if line.startswith("| giniindex@10")]
+    cells = [cell.strip() for cell in line.split("|")[2:5]]
+    assert [cell.startswith("**") for cell in cells[:2]] == [mean == min(gini.values()) for mean in gini.values()]
+    assert cells[2].startswith("+") == (gini["GRU4Rec"] < gini["SASRecM"])
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
