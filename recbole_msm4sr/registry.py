@@ -42,7 +42,13 @@ class ModelSpec:
 
     @property
     def is_ours(self) -> bool:
+        """Whether the model is of this package."""
         return self.module is not None
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the model trains on packed windows, as our sequential models do; our general ones do not."""
+        return self.is_ours and self.model_class.type == ModelType.SEQUENTIAL
 
     @property
     def model_class(self) -> Any:
@@ -56,10 +62,11 @@ class ModelSpec:
         """The class that loads the model's data."""
         from recbole.data import dataset as recbole_datasets
 
-        from recbole_msm4sr.data.dataset import MultimodalSequentialDataset, VectorisedSequentialDataset
+        from recbole_msm4sr.data.dataset import VectorisedSequentialDataset
+        from recbole_msm4sr.data.multimodal_dataset import MultimodalDataset, MultimodalSequentialDataset
 
         if self.is_ours:
-            return MultimodalSequentialDataset
+            return MultimodalSequentialDataset if self.is_packed else MultimodalDataset
         if hasattr(recbole_datasets, f"{self.name}Dataset"):
             return getattr(recbole_datasets, f"{self.name}Dataset")
         if self.model_class.type == ModelType.SEQUENTIAL:
@@ -114,6 +121,9 @@ _OURS = {
             properties=("Packed", "Transformer", "ItemSoftmax", "DIFSR"),
         ),
         ModelSpec("MVRNN", "recbole_msm4sr.model.mvrnn", properties=("Packed", "ItemSoftmax", "MVRNN")),
+        ModelSpec("GRCN", "recbole_msm4sr.model.grcn", properties=("General", "GRCN")),
+        ModelSpec("DualGNN", "recbole_msm4sr.model.dualgnn", properties=("General", "DualGNN")),
+        ModelSpec("CLCRec", "recbole_msm4sr.model.clcrec", properties=("General", "CLCRec")),
     )
 }
 _ALIASES = {"MP4SR": "MSM4SR", "MP4SRPretrain": "MSM4SRPretrain", "DIF-SR": "DIFSR", "MV-RNN": "MVRNN"}

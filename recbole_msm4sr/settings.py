@@ -41,6 +41,7 @@ def _optional(rule: Rule) -> Rule:
 
 _flag = Rule(lambda x: isinstance(x, bool), "true or false")
 _probability = _number(lambda x: 0 <= x < 1, "a number in [0, 1)")
+_share = _number(lambda x: 0 <= x <= 1, "a number in [0, 1]")
 _positive = _number(lambda x: x > 0, "a number above 0")
 _non_negative = _number(lambda x: x >= 0, "a number, 0 or more")
 _modalities = Rule(
@@ -60,7 +61,10 @@ RULES: dict[str, Rule] = {
     "attribute_hidden_size": _whole(1),
     "attribute_weight": _non_negative,
     "cmcl_weight": _non_negative,
+    "content_weight": _share,
     "corruption_prob": _probability,
+    "edge_fusion": _one_of("confidence", "max", "mean"),
+    "embedding_size": _whole(1),
     "encoder_dropout_prob": _probability,
     "epochs": _whole(0),
     "eval_batch_size": _whole(1),
@@ -79,6 +83,7 @@ RULES: dict[str, Rule] = {
     "learner": _one_of("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"),
     "learning_rate": _positive,
     "MAX_ITEM_LIST_LENGTH": _whole(1),
+    "min_item_count": _whole(1),
     "mixup_max": _number(lambda x: 0 <= x <= 0.5, "a number in [0, 0.5]"),
     "modalities": _modalities,
     "loss_type": _one_of("CE", "sampled"),
@@ -86,6 +91,8 @@ RULES: dict[str, Rule] = {
     "n_heads": _whole(1),
     "n_layers": _whole(1),
     "n_negatives": _whole(1),
+    "n_neighbors": _whole(1),
+    "n_routings": _whole(0),
     "negative_distribution": _one_of("popularity", "uniform"),
     "pooling_mode": _one_of("sum", "mean"),
     "precision": _optional(_one_of("float32", "bf16")),
@@ -98,7 +105,11 @@ RULES: dict[str, Rule] = {
     "pretrain_stopping_step": _whole(0),
     "pretrain_weight_decay": _non_negative,
     "reconstruction_weight": _non_negative,
+    "pruning": _one_of("hard", "soft"),
     "record_losses": _flag,
+    "reg_weight": _non_negative,
+    "replacement_prob": _share,
+    "representation_fusion": _one_of("concat", "mean", "id"),
     "resume": _flag,
     "reuse": _flag,
     "seed": Rule(lambda x: _whole(0).holds(x) and x < 2**32, "a whole number in [0, 2^32)"),
@@ -151,7 +162,7 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
     for key in ("hidden_size", "attribute_hidden_size"):
         if settings.get(key, 0) % settings.get("n_heads", 1):
             raise UserError(f"{key} ({settings[key]}) must be a multiple of n_heads ({settings['n_heads']})")
-    if settings["window_stride"] > settings["MAX_ITEM_LIST_LENGTH"]:
+    if settings.get("window_stride", 0) > settings["MAX_ITEM_LIST_LENGTH"]:
         raise UserError(
             f"window_stride ({settings['window_stride']}) must not exceed MAX_ITEM_LIST_LENGTH "
             f"({settings['MAX_ITEM_LIST_LENGTH']})"

@@ -350,11 +350,11 @@ def test_an_unknown_model_suggests_the_nearest_one(wrong: str, right: str) -> No
 
 def test_a_model_like_no_other_lists_ours() -> None:
     assert refusal("qqqqqq").endswith(
-        "ours are MSM4SRPretrain, MSM4SR, SASRecM, UniSRecPretrain, UniSRec, DIFSR, MVRNN"
+        "ours are MSM4SRPretrain, MSM4SR, SASRecM, UniSRecPretrain, UniSRec, DIFSR, MVRNN, GRCN, DualGNN, CLCRec"
     )
 
 
-@pytest.mark.parametrize("model", ["SASRec", "LightGCN", "MSM4SR", "GRU4Rec", "BPR", "S3Rec"])
+@pytest.mark.parametrize("model", ["SASRec", "LightGCN", "MSM4SR", "GRU4Rec", "BPR", "S3Rec", "GRCN"])
 def test_every_model_is_evaluated_alike(model: str) -> None:
     config = make(model)
     assert config["eval_args"]["split"] == {"LS": "valid_and_test"}
@@ -367,8 +367,10 @@ def test_every_model_is_evaluated_alike(model: str) -> None:
 def test_cross_entropy_models_need_no_negatives_and_general_ones_keep_theirs() -> None:
     assert make("SASRec")["train_neg_sample_args"]["distribution"] == "none"
     assert make("SASRec", loss_type="BPR")["train_neg_sample_args"]["distribution"] == "uniform"
-    assert make("LightGCN")["train_neg_sample_args"]["distribution"] == "uniform"
-    assert make("LightGCN")["MODEL_TYPE"] == ModelType.GENERAL
+    for model in ("LightGCN", "GRCN", "DualGNN"):
+        assert make(model)["train_neg_sample_args"]["distribution"] == "uniform"
+        assert make(model)["MODEL_TYPE"] == ModelType.GENERAL
+    assert make("CLCRec")["train_neg_sample_args"]["distribution"] == "none"  # it draws its own
 
 
 def test_item_attributes_that_a_model_asks_for_are_loaded() -> None:

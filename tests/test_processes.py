@@ -51,10 +51,13 @@ def test_the_first_process_to_fail_alone_says_why() -> None:
     assert [processes.first_to_fail() for _ in range(3)] == [True, False, False]
 
 
-def test_recboles_models_train_in_one_process(tiny_dataset: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", ["SASRec", "GRCN"])
+def test_recboles_models_and_general_ones_train_in_one_process(
+    tiny_dataset: tuple[Path, str], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parallel, "world_size", lambda: 2)
-    with pytest.raises(UserError, match="SASRec is RecBole's own model and trains in one process"):
-        recipe.run("SASRec", tiny_dataset[1], config_dict={"data_path": str(tiny_dataset[0])})
+    with pytest.raises(UserError, match=f"{model} trains in one process, only this package's sequential models"):
+        recipe.run(model, tiny_dataset[1], config_dict={"data_path": str(tiny_dataset[0])})
     assert not Path("runs").exists()
 
 

@@ -76,13 +76,13 @@ def _read_and_split(config: Any, folder: Path) -> tuple[Any, tuple[Any, Any, Any
 
 
 def loaders(config: Any, data: Data) -> tuple[Any, Any, Any]:
-    """Train, valid and test loaders: packed for our models, RecBole's own for the rest."""
+    """Train, valid and test loaders: packed for our sequential models, RecBole's own for the rest."""
     train, valid, test = data.parts
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL and "eval_batch_size" not in config.external_config_dict:
         # For other models RecBole counts scores, not users: its default is one user a batch on a large catalogue.
         config["eval_batch_size"] = max(config["eval_batch_size"], 256 * data.dataset.item_num)
     train_sampler, valid_sampler, test_sampler = _samplers(config, data)
-    if config.spec.is_ours:
+    if config.spec.is_packed:
         train_loader = PackedDataLoader(config, train)
     else:
         train_loader = get_dataloader(config, "train")(config, train, train_sampler, shuffle=config["shuffle"])

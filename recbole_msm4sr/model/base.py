@@ -1,4 +1,4 @@
-"""What our models share: scores are inner products of a user's and an item's vector."""
+"""What our sequential models share: scores are inner products of a user's and an item's vector."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_msm4sr.model.autocast import product_dtype
+from recbole_msm4sr.model.evaluation_cache import EvaluationCache
 from recbole_msm4sr.model.parallel import global_mean
 from recbole_msm4sr.model.sampled_softmax import CandidateSampler
 from recbole_msm4sr.model.softmax import softmax_cross_entropy
@@ -21,7 +22,7 @@ TARGET = "target"
 _POSITIONS_ENCODED_AT_ONCE = 2048
 
 
-class PackedSequentialRecommender(SequentialRecommender):
+class PackedSequentialRecommender(EvaluationCache, SequentialRecommender):
     """Base of the models that train on packed windows and keep an item table.
 
     A model has S streams (one per modality, or one). ``item_table`` gives the embeddings that sequences are made
@@ -31,10 +32,11 @@ class PackedSequentialRecommender(SequentialRecommender):
 
     input_type = InputType.POINTWISE
     loss_names: tuple[str, ...] = ("ce",)
+    n_items: int
+    device: torch.device
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self._tables: tuple[Tensor, Tensor] | None = None
         self.sampler: CandidateSampler | None = None
 
     # -- what a model defines ------------------------------------------------------------------------------------
@@ -133,27 +135,14 @@ class PackedSequentialRecommender(SequentialRecommender):
         """Scores float ``[B]`` of the items in ``interaction``."""
         return (self.user_vectors(interaction) * self.item_vectors()[interaction[self.ITEM_ID]]).sum(dim=-1)
 
-    # -- item table of an evaluation -----------------------------------------------------------------------------
-    def train(self, mode: bool = True) -> PackedSequentialRecommender:
-        self._tables = None
-        return super().train(mode)
+    def _item_tables(self) -> tuple[Tensor, ...]:
+        """The item table and the vectors made of it; kept during an evaluation."""
 
-    def _apply(self, *args: Any, **kwargs: Any) -> PackedSequentialRecommender:
-        self._tables = None  # .to(), .cuda(), .double()
-        return super()._apply(*args, **kwargs)
+        def make() -> tuple[Tensor, ...]:
+            table = self.item_table()
+            return table, self.vectors_of_items(table)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._tables = None
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def _item_tables(self) -> tuple[Tensor, Tensor]:
-        if self._tables is not None:
-            return self._tables
-        table = self.item_table()
-        tables = table, self.vectors_of_items(table)
-        if not self.training and not torch.is_grad_enabled():
-            self._tables = tables
-        return tables
+        return self._kept(make)
 
 
 def _of_similar_length(order: Tensor, length: list[int]) -> Iterator[tuple[Tensor, int]]:

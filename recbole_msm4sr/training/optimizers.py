@@ -45,6 +45,15 @@ class DenseAndSparse:
         self.sparse.load_state_dict(state["sparse"])
 
 
+def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """A new Adam or AdamW that updates all weights in one kernel, with the same settings; others as they are."""
+    for kind in (torch.optim.Adam, torch.optim.AdamW):
+        if type(optimizer) is kind:
+            (group,) = optimizer.param_groups
+            return kind(group["params"], lr=group["lr"], weight_decay=group["weight_decay"], fused=True)
+    return optimizer
+
+
 def sparse_embeddings(model: nn.Module) -> list[Tensor]:
     """Weights of the embeddings whose gradients are sparse."""
     return [m.weight for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse]

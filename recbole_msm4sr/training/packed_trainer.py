@@ -1,4 +1,4 @@
-"""The training loop of our models: packed batches, several processes, no wait for the device within an epoch."""
+"""Training of our sequential models: packed batches, several processes, no wait for the device within an epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole_msm4sr.allocator import keep_freed_memory
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 from recbole_msm4sr.model.parallel import rank, sum_over_ranks, synchronise, world_size
-from recbole_msm4sr.training.optimizers import DenseAndSparse, sparse_embeddings
+from recbole_msm4sr.training.optimizers import DenseAndSparse, fused, sparse_embeddings
 from recbole_msm4sr.training.stage_trainer import StageTrainer
 
 #: Losses are looked at, which waits for the device, once in so many steps.
@@ -50,9 +50,7 @@ class PackedTrainer(StageTrainer):
         """RecBole's optimiser; Adam and AdamW update all weights in one kernel, sparse embeddings have their own."""
         embeddings = sparse_embeddings(self.model)
         weights = [p for p in self.model.parameters() if not any(p is embedding for embedding in embeddings)]
-        optimizer = super()._build_optimizer(params=weights, **kwargs)
-        if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
-            optimizer = type(optimizer)(weights, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        optimizer = fused(super()._build_optimizer(params=weights, **kwargs))
         return DenseAndSparse(optimizer, embeddings, self.learning_rate) if embeddings else optimizer
 
     def _train_epoch(

@@ -51,8 +51,11 @@ def run(
     """
     config = Config(model, dataset, config_file_list, config_dict)
     with processes.joined(config["device"]):
-        if parallel.world_size() > 1 and not config.spec.is_ours:
-            raise UserError(f"{config['model']} is RecBole's own model and trains in one process: leave torchrun out")
+        if parallel.world_size() > 1 and not config.spec.is_packed:
+            raise UserError(
+                f"{config['model']} trains in one process, only this package's sequential models in several: "
+                "leave torchrun out"
+            )
         config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty() and processes.is_main()
         config["log_wandb"] = config["log_wandb"] and processes.is_main()
         init_seed(config["seed"], config["reproducibility"])

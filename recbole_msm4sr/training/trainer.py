@@ -7,18 +7,19 @@ from typing import Any
 from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
+from recbole_msm4sr.training.general_trainer import GeneralTrainer
 from recbole_msm4sr.training.packed_trainer import PackedTrainer
 from recbole_msm4sr.training.stage_trainer import SafeCheckpoints, StageTrainer
 
 
 def trainer_class(config: Any) -> type:
-    """The trainer of a model: ``PackedTrainer`` for ours, else RecBole's, with our epochs where its own are plain.
+    """The trainer of a model: ours for our models, else RecBole's, with our epochs where its own are plain.
 
     S3Rec's trainer only chooses between two plain loops. Trainers with a loop of their own (RaCT, NCL) keep it, with
     safe checkpoints.
     """
     if config.spec.is_ours:
-        return PackedTrainer
+        return PackedTrainer if config.spec.is_packed else GeneralTrainer
     base = get_trainer(config["MODEL_TYPE"], config["model"])
     mixin = StageTrainer if base.fit is Trainer.fit or base.__name__ == "S3RecTrainer" else SafeCheckpoints
     return type(f"Safe{base.__name__}", (mixin, base), {})

@@ -19,12 +19,9 @@ from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
 from recbole_msm4sr.config import Config
-from recbole_msm4sr.data.dataset import (
-    MultimodalSequentialDataset,
-    SequenceInteraction,
-    VectorisedSequentialDataset,
-)
+from recbole_msm4sr.data.dataset import SequenceInteraction, VectorisedSequentialDataset
 from recbole_msm4sr.data.feature_store import FeatureStore
+from recbole_msm4sr.data.multimodal_dataset import MultimodalDataset, MultimodalSequentialDataset
 from recbole_msm4sr.errors import UserError
 
 SMALL_ML_100K = {"user_inter_num_interval": "[20,80]"}
@@ -441,6 +438,16 @@ def test_an_item_without_an_image_owns_no_row_and_rows_keep_their_order(tiny_dat
     token = data.field2id_token["item_id"][longest]
     assert not np.array_equal(store.rows_of(token), store.rows_of(token)[::-1])
     np.testing.assert_array_equal(values[offsets[longest]].numpy(), store.rows_of(token)[0])
+
+
+def test_general_and_sequential_models_have_the_same_features(tiny_dataset: tuple[Path, str]) -> None:
+    data_path, name = tiny_dataset
+    general = MultimodalDataset(Config("GRCN", name, config_dict={"data_path": str(data_path)}))
+    sequential = multimodal(tiny_dataset)
+    assert general.field2id_token["item_id"].tolist() == sequential.field2id_token["item_id"].tolist()
+    assert general.feature_fingerprints == sequential.feature_fingerprints
+    for modality, pair in sequential.item_features.items():
+        assert all(map(torch.equal, general.item_features[modality], pair))
 
 
 def test_only_the_modalities_in_use_are_read(tiny_dataset: tuple[Path, str]) -> None:

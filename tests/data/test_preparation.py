@@ -13,8 +13,8 @@ import pytest
 from recbole_msm4sr.config import Config
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.data.dataloader import PackedDataLoader
-from recbole_msm4sr.data.dataset import MultimodalSequentialDataset
 from recbole_msm4sr.data.feature_store import FeatureStore
+from recbole_msm4sr.data.multimodal_dataset import MultimodalSequentialDataset
 from recbole_msm4sr.errors import UserError
 
 Tiny = tuple[Path, str]
@@ -58,10 +58,20 @@ def test_a_prepared_folder_is_read_and_split_without_a_yaml_of_its_own(tiny_data
     assert set(data.fingerprint) == {"interactions", "text", "image"}
 
 
-def test_our_models_get_packed_batches_and_recboles_their_own(tiny_dataset: Tiny) -> None:
+def test_a_general_model_gets_features_with_the_very_split_of_recboles(tiny_dataset: Tiny) -> None:
+    ours, recboles = load("GRCN", tiny_dataset), load("LightGCN", tiny_dataset)
+    assert set(ours.fingerprint) == {"interactions", "text", "image"}
+    assert ours.fingerprint["interactions"] == recboles.fingerprint["interactions"]
+    for own, other in zip(ours.parts, recboles.parts, strict=True):
+        assert own.item_features is ours.dataset.item_features
+        assert own.inter_feat["user_id"].tolist() == other.inter_feat["user_id"].tolist()
+        assert own.inter_feat["item_id"].tolist() == other.inter_feat["item_id"].tolist()
+
+
+def test_our_sequential_models_get_packed_batches_and_general_ones_and_recboles_their_own(tiny_dataset: Tiny) -> None:
     data_path, name = tiny_dataset
     kinds = {}
-    for model in ("MSM4SR", "SASRec", "LightGCN"):
+    for model in ("MSM4SR", "SASRec", "LightGCN", "GRCN"):
         config = Config(model, name, config_dict={"data_path": str(data_path)})
         train, valid, test = preparation.loaders(config, preparation.load(config))
         kinds[model] = type(train)
@@ -70,7 +80,7 @@ def test_our_models_get_packed_batches_and_recboles_their_own(tiny_dataset: Tiny
         assert len(list(test)) == 1  # users a batch, for general models too
     assert kinds["MSM4SR"] is PackedDataLoader
     assert kinds["SASRec"] is not PackedDataLoader
-    assert kinds["LightGCN"] is not PackedDataLoader
+    assert kinds["LightGCN"] is kinds["GRCN"] is not PackedDataLoader
 
 
 def samplers(model: str, tiny: Tiny, **settings: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from tiny_catalogue import (
     histories,
     make_config,
     make_dataset,
+    means_of,
     packed_batch,
     pairs_of,
     randomise,
@@ -37,13 +38,6 @@ def make_model(combination: str = "reconstruction", structure: str = "united", *
     """Nothing is blanked, unless asked for."""
     given = {"view_combination": combination, "hidden_structure": structure, "corruption_prob": 0.0, **changes}
     return randomise(MVRNN(make_config("MVRNN", **given), make_dataset()))
-
-
-def means_of(modality: str) -> np.ndarray:
-    """Every item's mean feature row, zeros without rows, item by item."""
-    rows = iter(make_dataset().item_features[modality][0].float().numpy())
-    own = [[next(rows) for _ in range(count)] for count in ROWS_OF_ITEM[modality]]
-    return np.array([np.mean(r, axis=0) if r else np.zeros(FEATURE_SIZE) for r in own], dtype=np.float64)
 
 
 def views_of(model: MVRNN, combination: str, modalities: list[str]) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
@@ -80,6 +81,13 @@ def make_dataset(dtype: torch.dtype = torch.float16) -> Any:
         field2type={**types, "price": FeatureType.FLOAT},
         get_item_feature=lambda: {name: torch.tensor(values) for name, values in VALUES_OF_ITEM.items()},
     )
+
+
+def means_of(modality: str) -> np.ndarray:
+    """Every item's mean feature row, zeros without rows, item by item; float64 ``[n_items, d]``."""
+    rows = iter(make_dataset().item_features[modality][0].float().numpy())
+    own = [[next(rows) for _ in range(count)] for count in ROWS_OF_ITEM[modality]]
+    return np.array([np.mean(r, axis=0) if r else np.zeros(FEATURE_SIZE) for r in own], dtype=np.float64)
 
 
 def randomise(model: nn.Module, std: float = 0.5) -> nn.Module:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import recbole_msm4sr
+from recbole_msm4sr import registry
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.training import checkpoint
 
@@ -21,6 +22,7 @@ SMALL = {
     "learning_rate": 0.01,
     "topk": [3, 20],
 }
+GENERAL = {"embedding_size": 16, "train_batch_size": 64, "learning_rate": 0.01, "topk": [3, 20]}
 OWN: dict[str, dict[str, Any]] = {
     "UniSRec": {"inner_size": 32, "n_experts": 2, "pretrain_batch_size": 64, "pretrain_epochs": 2},
     "DIFSR": {"inner_size": 32, "attribute_hidden_size": 8},
@@ -41,8 +43,9 @@ def run(tiny_dataset: tuple[Path, str]) -> Any:
     (folder / f"{name}.item").write_text("\n".join(lines) + "\n")
 
     def call(model: str, **settings: Any) -> dict[str, Any]:
+        small = SMALL if registry.find(model).is_packed else GENERAL
         own = OWN.get(model.removesuffix("Pretrain"), {})
-        return recbole_msm4sr.run(model, name, config_dict={"data_path": str(data_path), **SMALL, **own, **settings})
+        return recbole_msm4sr.run(model, name, config_dict={"data_path": str(data_path), **small, **own, **settings})
 
     return call
 
@@ -69,6 +72,10 @@ def losses_of_epoch_1(result: dict[str, Any]) -> list[str]:
         ("MVRNN", {}, 0.8),
         ("MVRNN", {"view_combination": "addition", "modalities": ["text"]}, 0.8),
         ("MVRNN", {"view_combination": "concatenation", "hidden_structure": "separate"}, 0.8),
+        ("GRCN", {}, 0.6),
+        ("GRCN", {"edge_fusion": "max", "pruning": "hard", "representation_fusion": "mean"}, 0.6),
+        ("DualGNN", {}, 0.6),
+        ("CLCRec", {"n_negatives": 16, "content_weight": 0.5}, 0.6),
     ],
 )
 def test_baselines_learn_the_next_item(run: Any, model: str, settings: dict[str, Any], least: float) -> None:
@@ -124,6 +131,21 @@ def test_a_name_with_a_hyphen_is_an_alias(run: Any, alias: str, name: str, setti
         ("MVRNN", {"view_combination": "sum"}, "must be one of concatenation, addition, reconstruction; it is 'sum'"),
         ("MVRNN", {"hidden_structure": "apart"}, "hidden_structure must be one of united, separate"),
         ("MVRNN", {"n_heads": 2}, "unknown setting 'n_heads'"),
+        ("GRCN", {"modalities": []}, "modalities must be a list of text and image, such as"),
+        ("GRCN", {"edge_fusion": "confid"}, "edge_fusion must be one of confidence, max, mean; it is 'confid'"),
+        ("GRCN", {"pruning": True}, "pruning must be one of hard, soft; it is True"),
+        ("GRCN", {"representation_fusion": "sum"}, "representation_fusion must be one of concat, mean, id"),
+        ("GRCN", {"n_routings": -1}, "n_routings must be a whole number, at least 0"),
+        ("GRCN", {"reg_weight": -0.1}, "reg_weight must be a number, 0 or more"),
+        ("GRCN", {"hidden_size": 8}, "unknown setting 'hidden_size'"),
+        ("DualGNN", {"n_neighbors": 0}, "n_neighbors must be a whole number, at least 1"),
+        ("DualGNN", {"embedding_size": 0}, "embedding_size must be a whole number, at least 1"),
+        ("DualGNN", {"feature_size": 5}, r"not feature_size \(5\)"),
+        ("CLCRec", {"content_weight": 1.5}, r"content_weight must be a number in \[0, 1\]"),
+        ("CLCRec", {"replacement_prob": -1}, r"replacement_prob must be a number in \[0, 1\]"),
+        ("CLCRec", {"temperature": 0}, "temperature must be a number above 0"),
+        ("CLCRec", {"min_item_count": 0}, "min_item_count must be a whole number, at least 1"),
+        ("CLCRec", {"n_negatives": 0}, "n_negatives must be a whole number, at least 1"),
         ("UniSRec", {"training": "e2e"}, "which only MSM4SR has"),
         ("UniSRec", {"train_stage": "pretrain"}, "train_stage must be one of transductive_ft, inductive_ft"),
         ("UniSRec", {"attention_size": 8}, "unknown setting 'attention_size'"),

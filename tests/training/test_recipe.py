@@ -98,7 +98,7 @@ def test_a_run_folder_holds_settings_versions_data_metrics_log_and_checkpoint(ru
     assert any(Path("log_tensorboard").rglob("events*"))
 
 
-@pytest.mark.parametrize("model", ["MSM4SR", "SASRec", "LightGCN"])
+@pytest.mark.parametrize("model", ["MSM4SR", "SASRec", "LightGCN", "GRCN"])
 def test_the_stored_settings_make_the_same_run(run: Any, model: str) -> None:
     settings = {"seed": 3, "epochs": 1, "MAX_ITEM_LIST_LENGTH": 8, "learning_rate": 0.01}
     first = run(model, **settings)
@@ -173,8 +173,8 @@ def test_resuming_gives_bit_for_bit_what_no_interruption_gives(
     assert [s["best_epoch"] for s in stages(resumed)] == [s["best_epoch"] for s in stages(whole)]
 
 
-def test_resuming_recbole_models_is_exact_too(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for model in ("SASRec", "LightGCN"):  # LightGCN also draws negatives
+def test_resuming_recbole_and_general_models_is_exact_too(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for model in ("SASRec", "LightGCN", "GRCN", "DualGNN", "CLCRec"):  # all but SASRec draw negatives
         with monkeypatch.context() as patch:
             interrupt_after(2, "train", patch)
             with pytest.raises(_Interrupted):

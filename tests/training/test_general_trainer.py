@@ -1,0 +1,73 @@
+"""The trainer of our general models: RecBole's steps, with a fused Adam and clear errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recbole_msm4sr.config import Config
+from recbole_msm4sr.data import preparation
+from recbole_msm4sr.errors import DivergedError, UserError
+from recbole_msm4sr.training.general_trainer import GeneralTrainer
+from recbole_msm4sr.training.trainer import trainer_class
+
+
+def build(tiny: tuple[Path, str], model: str = "GRCN", **settings: Any) -> tuple[GeneralTrainer, Any]:
+    config = Config(model, tiny[1], config_dict={"data_path": str(tiny[0]), "use_gpu": False, **settings})
+    data = preparation.load(config)
+    train, _, _ = preparation.loaders(config, data)
+    trainer = trainer_class(config)(config, config.spec.model_class(config, data.parts[0]))
+    trainer.start("train", Path("model.pth"), Path("progress.pth"))
+    return trainer, train
+
+
+def test_our_general_models_get_it(tiny_dataset: tuple[Path, str]) -> None:
+    trainer, _ = build(tiny_dataset)
+    assert type(trainer) is GeneralTrainer
+
+
+@pytest.mark.parametrize(("learner", "is_fused"), [("adam", True), ("adamw", True), ("sgd", None)])
+def test_adam_updates_all_weights_in_one_kernel(
+    tiny_dataset: tuple[Path, str], learner: str, is_fused: bool | None
+) -> None:
+    trainer, _ = build(tiny_dataset, learner=learner, weight_decay=0.01, learning_rate=0.1)
+    assert trainer.optimizer.defaults["fused"] is is_fused
+    assert trainer.optimizer.defaults["lr"] == 0.1
+    assert trainer.optimizer.defaults["weight_decay"] == 0.01
+    given = {id(weight) for group in trainer.optimizer.param_groups for weight in group["params"]}
+    assert given == {id(weight) for weight in trainer.model.parameters()}
+
+
+@pytest.mark.parametrize("model", ["GRCN", "DualGNN"])
+def test_the_graph_holds_the_training_interactions_and_no_others(tiny_dataset: tuple[Path, str], model: str) -> None:
+    trainer, train = build(tiny_dataset, model)
+    feat = train._dataset.inter_feat
+    pairs = set(zip(feat["user_id"].tolist(), feat["item_id"].tolist(), strict=True))
+    graph = trainer.model.graph
+    assert list(zip(graph.rows.tolist(), graph.columns.tolist(), strict=True)) == sorted(pairs)
+
+
+def test_a_loss_that_is_not_finite_ends_training(tiny_dataset: tuple[Path, str]) -> None:
+    trainer, train = build(tiny_dataset)
+    with torch.no_grad():
+        trainer.model.item_embedding.weight[1:] = float("nan")
+    with pytest.raises(DivergedError, match="the training loss became nan in stage train"):
+        trainer._train_epoch(train, 0)
+
+
+@pytest.mark.parametrize("key", ["enable_amp", "enable_scaler"])
+def test_recboles_half_precision_is_refused(tiny_dataset: tuple[Path, str], key: str) -> None:
+    with pytest.raises(UserError, match="GRCN computes in float32"):
+        build(tiny_dataset, **{key: True})
+
+
+def test_losses_are_logged_by_name(tiny_dataset: tuple[Path, str]) -> None:
+    for model, names in (
+        ("DualGNN", ["bpr", "regularisation"]),
+        ("CLCRec", ["id_content", "user_item", "regularisation"]),
+    ):
+        trainer, train = build(tiny_dataset, model)
+        assert list(trainer._mean_losses(trainer._train_epoch(train, 0), train)) == names
