@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.evaluator import Evaluator
 
 from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.evaluation.unseen_ranks import unseen_ranks
 from recbole_msm4sr.files import atomic_file
 
 #: Metrics that single users have.
@@ -27,7 +28,10 @@ class UserRanks:
     Attributes:
         user: tokens, str ``[N]``.
         item: tokens of the targets, str ``[N]``.
-        rank: of the target among all items, int32 ``[N]``, from 1; ``n_best + 1`` stands for any rank below ``n_best``.
+        rank: of the target among all items that RecBole ranks (for sequential models those of the history, too), int32
+            ``[N]``, from 1; ``n_best + 1`` stands for any rank below ``n_best``.
+        unseen_rank: of the target among the items that its user has not interacted with, int32 ``[N]``; for general
+            models the same as ``rank``.
         history_length: interactions of the user before the target, int32 ``[N]``.
         target_count: training interactions of the target, int32 ``[N]``; below 10, table V calls an item cold.
         n_best: the largest rank that is told apart.
@@ -36,6 +40,7 @@ class UserRanks:
     user: NDArray[np.str_]
     item: NDArray[np.str_]
     rank: NDArray[np.int32]
+    unseen_rank: NDArray[np.int32]
     history_length: NDArray[np.int32]
     target_count: NDArray[np.int32]
     n_best: int
@@ -62,6 +67,10 @@ class UserRanks:
         """The rows that ``index`` picks: a mask, bool ``[N]``, or row numbers, int64 ``[n]``."""
         rows = {name: value[index] for name, value in vars(self).items() if name != "n_best"}
         return UserRanks(**rows, n_best=self.n_best)
+
+    def among_unseen(self) -> UserRanks:
+        """The same users with ``unseen_rank`` for their rank."""
+        return replace(self, rank=self.unseen_rank)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed ``.npz`` of plain arrays, atomically."""
@@ -93,11 +102,11 @@ class RecordingEvaluator(Evaluator):
         return super().evaluate(dataobject)
 
 
-def user_ranks(evaluator: RecordingEvaluator, eval_data: Any, dataset: Any, valid: Any) -> UserRanks | None:
-    """The ranks behind the evaluation that ``evaluator`` saw last.
+def user_ranks(trainer: Any, eval_data: Any, dataset: Any, valid: Any) -> UserRanks | None:
+    """The ranks behind the evaluation that a trainer has done last.
 
     Args:
-        evaluator: has evaluated ``eval_data`` since.
+        trainer: RecBole's, with a ``RecordingEvaluator``; has evaluated ``eval_data`` since.
         eval_data: the full-ranking loader of the test part.
         dataset: the whole data set.
         valid: the validation part, which is not training.
@@ -106,7 +115,7 @@ def user_ranks(evaluator: RecordingEvaluator, eval_data: Any, dataset: Any, vali
         ``None`` if there are no ranks to tell: negatives were sampled, a user has several targets, or the metrics do
         not look at the best k items.
     """
-    struct = evaluator.last
+    struct = trainer.evaluator.last
     users, items = _targets(eval_data)
     if struct is None or "rec.topk" not in struct or users is None or items is None:
         return None
@@ -116,6 +125,9 @@ def user_ranks(evaluator: RecordingEvaluator, eval_data: Any, dataset: Any, vali
     n_best = topk.shape[1] - 1
     is_hit = topk[:, :-1] > 0
     rank = np.where(is_hit.any(axis=1), is_hit.argmax(axis=1), n_best) + 1
+    unseen_rank = rank
+    if eval_data.is_sequential:
+        unseen_rank = unseen_ranks(trainer.scores, eval_data, dataset, users, items)
     feat = dataset.inter_feat
     flat = getattr(feat, "flat", feat)
     n_of_user = np.bincount(flat[dataset.uid_field].numpy(), minlength=dataset.user_num)
@@ -126,6 +138,7 @@ def user_ranks(evaluator: RecordingEvaluator, eval_data: Any, dataset: Any, vali
         user=dataset.field2id_token[dataset.uid_field][users].astype(np.str_),
         item=dataset.field2id_token[dataset.iid_field][items].astype(np.str_),
         rank=rank.astype(np.int32),
+        unseen_rank=unseen_rank.astype(np.int32),
         history_length=(n_of_user[users] - 1).astype(np.int32),
         target_count=n_of_item[items].astype(np.int32),
         n_best=n_best,

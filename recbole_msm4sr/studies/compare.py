@@ -140,6 +140,11 @@ class Comparison:
         return best(self.others, metric) if self.others else None
 
 
+def _is_of_users(metric: str) -> bool:
+    """Whether single users have a metric."""
+    return metric.partition("@")[0] in METRICS
+
+
 def sign_of(metric: str) -> int:
     """1 if a larger value of a metric is better, -1 if a smaller one is."""
     return -1 if metric.partition("@")[0] in smaller_metrics else 1
@@ -295,8 +300,24 @@ def _on_cold_targets(cell: Cell) -> Cell:
         raise UserError(
             f"no user's target has fewer than {COLD} training interactions: there are no cold items to test"
         )
-    names = [name for name in cell.test_result if name.partition("@")[0] in METRICS]
-    return replace(cell, ranks=cold, test_result={name: float(cold.metric(name).mean()) for name in names})
+    return _with_ranks(cell, cold)
+
+
+def _with_ranks(cell: Cell, ranks: UserRanks) -> Cell:
+    """The cell with other ranks, and those of its test metrics that follow from them."""
+    names = filter(_is_of_users, cell.test_result or {})
+    return replace(cell, ranks=ranks, test_result={name: float(ranks.metric(name).mean()) for name in names})
+
+
+def among_unseen(comparison: Comparison) -> Comparison | None:
+    """The same runs with the items of a user's history left out of the ranking; ``None`` without ranks of users."""
+    if any(row.ranks is None for row in comparison.rows) or not any(map(_is_of_users, comparison.metrics)):
+        return None
+    rows = []
+    for row in comparison.rows:
+        cells = {seed: _with_ranks(cell, cell.ranks.among_unseen()) for seed, cell in row.cells.items() if cell.ranks}
+        rows.append(replace(row, cells=cells))
+    return replace(comparison, rows=rows, p_values=p_values(rows, comparison.plan.subject))
 
 
 def p_values(rows: Sequence[Row], subject_label: str) -> dict[tuple[str, str], float]:
@@ -312,7 +333,7 @@ def p_values(rows: Sequence[Row], subject_label: str) -> dict[tuple[str, str], f
     ranks = {label: [next(ordered) for _ in runs] for label, runs in ranks.items()}
     raw: dict[tuple[str, str], float] = {}
     for metric in next(iter(rows[0].cells.values())).test_result or {}:
-        if metric.partition("@")[0] not in METRICS:
+        if not _is_of_users(metric):
             continue
         own = mean_over_seeds(ranks[subject_label], metric)
         for row in others:

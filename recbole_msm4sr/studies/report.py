@@ -15,7 +15,7 @@ from recbole_msm4sr.evaluation.groups import COLD, by_history, by_warmth
 from recbole_msm4sr.files import atomic_file
 from recbole_msm4sr.studies.catalogue import Study
 from recbole_msm4sr.studies.cells import Cell
-from recbole_msm4sr.studies.compare import Comparison, Row, best, sign_of
+from recbole_msm4sr.studies.compare import Comparison, Row, among_unseen, best, sign_of
 from recbole_msm4sr.studies.paper import BEST_OTHER, paper_gains
 from recbole_msm4sr.studies.plot import plot_bars, plot_losses, plot_sweeps
 from recbole_msm4sr.training.run_folder import environment, write_json
@@ -97,6 +97,9 @@ def markdown(comparison: Comparison, study: Study) -> str:
         _cost_table(comparison),
     ]
     tables = _group_tables(comparison)
+    unseen = among_unseen(comparison)
+    if unseen is not None:
+        tables["With the items of a user's history left out of the ranking"] = _metrics_table(unseen)
     if loss_rows(comparison):
         tables["Losses at the epoch that validation chose and at the last"] = _loss_table(comparison)
     if study.paper:

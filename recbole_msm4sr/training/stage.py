@@ -183,7 +183,7 @@ class Stage:
             model_file=str(self.model_file),
             show_progress=self.config["show_progress"],
         )
-        ranks = user_ranks(self.trainer.evaluator, test_data, self.data.dataset, self.data.parts[1])
+        ranks = user_ranks(self.trainer, test_data, self.data.dataset, self.data.parts[1])
         return {key: float(value) for key, value in result.items()}, ranks
 
     def _build(self) -> None:

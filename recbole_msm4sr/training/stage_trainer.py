@@ -85,6 +85,13 @@ class SafeCheckpoints(Trainer):
             return result
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
+    @torch.no_grad()
+    def scores(self, interaction: Any) -> torch.Tensor:
+        """Scores of all items, float ``[B, n_items]``, for rows of a full-ranking loader that was evaluated before."""
+        self.model.eval()
+        self.tot_item_num = self.model.n_items
+        return self._full_sort_batch_eval((interaction, None, None, None))[1]
+
 
 class StageTrainer(SafeCheckpoints):
     """RecBole's trainer with the epoch loop of one stage.

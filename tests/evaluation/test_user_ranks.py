@@ -47,11 +47,27 @@ def test_targets_histories_and_counts_are_those_of_the_file(tiny_dataset: Tiny, 
     assert ranks.target_count.tolist() == [trained[item] for item in ranks.item]
 
 
+@pytest.mark.parametrize("model", ["SASRecM", "GRU4Rec", "BPR"])
+def test_among_unseen_items_a_target_can_only_rank_higher(tiny_dataset: Tiny, model: str) -> None:
+    _, ranks = _run(tiny_dataset, model)
+    known = ranks.rank <= ranks.n_best
+    assert known.sum() > 5
+    assert (ranks.unseen_rank[known] <= ranks.rank[known]).all()
+    assert ranks.unseen_rank.min() >= 1
+    if model == "BPR":  # a general model: RecBole leaves the history out anyway
+        np.testing.assert_array_equal(ranks.unseen_rank, ranks.rank)
+    else:
+        assert (ranks.unseen_rank[known] < ranks.rank[known]).any()
+        assert ranks.unseen_rank.max() > ranks.n_best + 1  # every rank is exact
+    np.testing.assert_array_equal(ranks.among_unseen().rank, ranks.unseen_rank)
+
+
 def _ranks(rank: list[int]) -> UserRanks:
     n = len(rank)
     tokens = np.array([f"u{i}" for i in range(n)])
     numbers = np.arange(n, dtype=np.int32)
-    return UserRanks(tokens, tokens, np.array(rank, dtype=np.int32), numbers, numbers, n_best=10)
+    ranks = np.array(rank, dtype=np.int32)
+    return UserRanks(tokens, tokens, ranks, ranks, numbers, numbers, n_best=10)
 
 
 def test_recall_and_ndcg_of_known_ranks() -> None:

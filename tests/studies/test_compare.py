@@ -59,7 +59,9 @@ def test_report_has_every_model_metric_and_seed(
     with Image.open("out/plot.png") as picture:
         assert picture.width > 500
         assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
-    assert "## By warmth of the target" in Path("out/table.md").read_text()
+    table = Path("out/table.md").read_text()
+    assert "## By warmth of the target" in table
+    assert "history left out" in table
     assert report["data"]["interactions"]
     assert report["versions"]["torch"]
 
@@ -287,7 +289,8 @@ def _comparison(ranks: dict[str, np.ndarray]) -> Comparison:
     rows = []
     for label, rank in ranks.items():
         users = np.array([f"u{i}" for i in range(len(rank))])
-        of_users = UserRanks(users, users, rank.astype(np.int32), np.full_like(rank, 3), np.full_like(rank, 20), 50)
+        counts = [np.full_like(rank, count) for count in (3, 20)]
+        of_users = UserRanks(users, users, rank, rank, *counts, n_best=50)
         result = {"recall@1": float(of_users.metric("recall@1").mean())}
         cell = cells.Cell(0.1, result, of_users, 1.0, 10, 1, [], {}, "runs/x")
         configuration = {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"}}

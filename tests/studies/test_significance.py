@@ -19,6 +19,7 @@ def _ranks(
         user=np.array(users),
         item=np.array([f"target of {user}" for user in users]),
         rank=np.array(rank, dtype=np.int32),
+        unseen_rank=np.array(rank, dtype=np.int32),
         history_length=np.array(length if length is not None else numbers, dtype=np.int32),
         target_count=np.array(count if count is not None else numbers, dtype=np.int32),
         n_best=10,
