@@ -30,6 +30,7 @@ def plot_bars(comparison: Comparison, title: str, path: Path) -> None:
         axes.barh(np.arange(len(labels)), means, xerr=spread, color=colours, height=0.7, ecolor=_INK)
         axes.set_yticks(np.arange(len(labels)), labels)
         axes.invert_yaxis()
+        axes.locator_params(axis="x", nbins=5)
         axes.set_title(metric, fontsize=10)
     _save(figure, title, path)
 
