@@ -78,6 +78,7 @@ class SafeCheckpoints(Trainer):
         if load_best_model and eval_data:
             self._load_model_state(checkpoint.load(model_file or self.saved_model_file, self.config["device"]))
         if eval_data and ranking.applies(self.evaluator, self.model, eval_data):
+            self.tot_item_num = eval_data._dataset.item_num  # as RecBole's own evaluation does
             n_best = max(self.config["topk"])
             ranks = ranking.rank_of_targets(self.model, eval_data, n_best=n_best, show_progress=show_progress)
             result = self.evaluator.evaluate(ranking.hits(ranks, n_best))
@@ -89,7 +90,6 @@ class SafeCheckpoints(Trainer):
     def scores(self, interaction: Any) -> torch.Tensor:
         """Scores of all items, float ``[B, n_items]``, for rows of a full-ranking loader that was evaluated before."""
         self.model.eval()
-        self.tot_item_num = self.model.n_items
         return self._full_sort_batch_eval((interaction, None, None, None))[1]
 
 
