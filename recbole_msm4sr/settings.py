@@ -69,6 +69,7 @@ RULES: dict[str, Rule] = {
     "epochs": _whole(0),
     "eval_batch_size": _whole(1),
     "eval_step": _whole(0),
+    "eval_target_below": _optional(_whole(1)),
     "expert_norm_init": _positive,
     "feature_storage": _one_of("memory", "disk"),
     "feature_size": _optional(_whole(1)),
@@ -77,6 +78,8 @@ RULES: dict[str, Rule] = {
     "hidden_dropout_prob": _probability,
     "hidden_size": _whole(1),
     "hidden_structure": _one_of("united", "separate"),
+    "id_learning_rate": _optional(_positive),
+    "id_weight_decay": _optional(_non_negative),
     "initializer_range": _positive,
     "inner_size": _whole(1),
     "layer_norm_eps": _positive,
@@ -184,7 +187,7 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
 
 _SHARED = frozenset(
     {
-        "epochs", "eval_batch_size", "eval_step", "learning_rate", "MAX_ITEM_LIST_LENGTH", "resume", "reuse", "seed",
-        "stopping_step", "train_batch_size", "weight_decay",
+        "epochs", "eval_batch_size", "eval_step", "eval_target_below", "learning_rate", "MAX_ITEM_LIST_LENGTH", "resume",
+        "reuse", "seed", "stopping_step", "train_batch_size", "weight_decay",
     }
 )  # fmt: skip

@@ -7,16 +7,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
 from recbole_msm4sr.data.atomic_file import read_header
 from recbole_msm4sr.data.dataloader import PackedDataLoader
+from recbole_msm4sr.data.dataset import SequenceInteraction
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.files import sha256_of_file
 
@@ -28,12 +31,24 @@ class Data:
     Attributes:
         dataset: the whole, as the model's data set class loads it.
         parts: its train, valid and test parts.
+        evaluated: what of the valid and test parts is evaluated; with ``eval_target_below`` the rows of rare targets.
         fingerprint: ``interactions``, the hash of the atomic files, and one entry for every modality used.
     """
 
     dataset: Any
     parts: tuple[Any, Any, Any]
+    evaluated: tuple[Any, Any]
     fingerprint: dict[str, str]
+
+    def training_counts(self) -> NDArray[np.int64]:
+        """Training interactions of every item id, those that are only inputs included; int64 ``[n_items]``."""
+        _, valid, test = self.parts
+        every = getattr(self.dataset.inter_feat, "flat", self.dataset.inter_feat)  # sequences: of prefixes
+        field, n_items = self.dataset.iid_field, self.dataset.item_num
+        whole, *held_out = (
+            np.bincount(rows[field].numpy(), minlength=n_items) for rows in (every, valid.inter_feat, test.inter_feat)
+        )
+        return whole - sum(held_out)
 
 
 def load(config: Any) -> Data:
@@ -56,7 +71,26 @@ def load(config: Any) -> Data:
                 "and eval_args must hold out both validation and test"
             )
     fingerprint = {"interactions": content_hash.result(), **getattr(dataset, "feature_fingerprints", {})}
-    return Data(dataset, (train, valid, test), fingerprint)
+    data = Data(dataset, (train, valid, test), (valid, test), fingerprint)
+    below = config["eval_target_below"]
+    return data if below is None else replace(data, evaluated=_of_rare_targets(data, below))
+
+
+def _of_rare_targets(data: Data, below: int) -> tuple[Any, Any]:
+    """The rows of the valid and test parts whose target has fewer than ``below`` training interactions."""
+    counts = data.training_counts()
+    parts = []
+    for name, part in zip(("validation", "test"), data.parts[1:], strict=True):
+        rows = part.inter_feat
+        (rare,) = np.nonzero(counts[rows[part.iid_field].numpy()] < below)
+        if not len(rare):
+            raise UserError(
+                f"eval_target_below is {below}, and no target of the {name} part has fewer training interactions: "
+                "there are no cold items to evaluate"
+            )
+        parts.append(part.copy(rows.take(rare) if isinstance(rows, SequenceInteraction) else rows[rare]))
+    valid, test = parts
+    return valid, test
 
 
 def _read_and_split(config: Any, folder: Path) -> tuple[Any, tuple[Any, Any, Any]]:
@@ -77,7 +111,7 @@ def _read_and_split(config: Any, folder: Path) -> tuple[Any, tuple[Any, Any, Any
 
 def loaders(config: Any, data: Data) -> tuple[Any, Any, Any]:
     """Train, valid and test loaders: packed for our sequential models, RecBole's own for the rest."""
-    train, valid, test = data.parts
+    train, (valid, test) = data.parts[0], data.evaluated
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL and "eval_batch_size" not in config.external_config_dict:
         # For other models RecBole counts scores, not users: its default is one user a batch on a large catalogue.
         config["eval_batch_size"] = max(config["eval_batch_size"], 256 * data.dataset.item_num)

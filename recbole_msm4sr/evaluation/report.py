@@ -11,8 +11,8 @@ from tabulate import tabulate
 
 def evaluation_settings(config: Any) -> dict[str, Any]:
     """What must agree for two runs' metrics to be comparable."""
-    keys = ("eval_args", "MAX_ITEM_LIST_LENGTH", "user_inter_num_interval", "item_inter_num_interval", "val_interval")
-    return {key: config[key] for key in (*keys, "rm_dup_inter")}
+    keys = ("eval_args", "eval_target_below", "MAX_ITEM_LIST_LENGTH", "rm_dup_inter", "val_interval")
+    return {key: config[key] for key in (*keys, "user_inter_num_interval", "item_inter_num_interval")}
 
 
 def describe_data(dataset: Any) -> str:

@@ -102,14 +102,14 @@ class RecordingEvaluator(Evaluator):
         return super().evaluate(dataobject)
 
 
-def user_ranks(trainer: Any, eval_data: Any, dataset: Any, valid: Any) -> UserRanks | None:
+def user_ranks(trainer: Any, eval_data: Any, dataset: Any, training_counts: NDArray[np.int64]) -> UserRanks | None:
     """The ranks behind the evaluation that a trainer has done last.
 
     Args:
         trainer: RecBole's, with a ``RecordingEvaluator``; has evaluated ``eval_data`` since.
         eval_data: the full-ranking loader of the test part.
         dataset: the whole data set.
-        valid: the validation part, which is not training.
+        training_counts: training interactions of every item, int64 ``[n_items]``.
 
     Returns:
         ``None`` if there are no ranks to tell: negatives were sampled, a user has several targets, or the metrics do
@@ -131,16 +131,13 @@ def user_ranks(trainer: Any, eval_data: Any, dataset: Any, valid: Any) -> UserRa
     feat = dataset.inter_feat
     flat = getattr(feat, "flat", feat)
     n_of_user = np.bincount(flat[dataset.uid_field].numpy(), minlength=dataset.user_num)
-    n_of_item = np.bincount(flat[dataset.iid_field].numpy(), minlength=dataset.item_num)
-    n_of_item -= np.bincount(items, minlength=dataset.item_num)
-    n_of_item -= np.bincount(valid.inter_feat[dataset.iid_field].numpy(), minlength=dataset.item_num)
     return UserRanks(
         user=dataset.field2id_token[dataset.uid_field][users].astype(np.str_),
         item=dataset.field2id_token[dataset.iid_field][items].astype(np.str_),
         rank=rank.astype(np.int32),
         unseen_rank=unseen_rank.astype(np.int32),
         history_length=(n_of_user[users] - 1).astype(np.int32),
-        target_count=n_of_item[items].astype(np.int32),
+        target_count=training_counts[items].astype(np.int32),
         n_best=n_best,
     )
 

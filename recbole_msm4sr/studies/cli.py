@@ -56,7 +56,6 @@ def main(argv: Sequence[str]) -> int:
         n_seeds=study.n_seeds if arguments.seeds is None else arguments.seeds,
         first_seed=arguments.first_seed,
         tune_once=study.tune_once,
-        cold_only=study.cold_only,
     )
     comparison = compare(plan, out)
     write_report(comparison, out, study)

@@ -15,7 +15,6 @@ from recbole_msm4sr.config import Config
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.errors import DivergedError, UserError
 from recbole_msm4sr.evaluation import report
-from recbole_msm4sr.evaluation.groups import COLD
 from recbole_msm4sr.evaluation.user_ranks import METRICS, UserRanks
 from recbole_msm4sr.studies.cells import Cell, Cells, Variant
 from recbole_msm4sr.studies.search import Grid, Search, drawn_points
@@ -36,7 +35,6 @@ class Plan:
         n_seeds: runs of every row with its best settings.
         first_seed: of the search and the first run.
         tune_once: search for the subject alone and use its settings for all rows: an ablation.
-        cold_only: test on users whose target is cold (table V); all items are ranked even so.
     """
 
     dataset: str
@@ -48,7 +46,6 @@ class Plan:
     n_seeds: int = 3
     first_seed: int = 2020
     tune_once: bool = False
-    cold_only: bool = False
 
     def check(self) -> None:
         """Raise a ``UserError`` for a plan that cannot be carried out."""
@@ -195,8 +192,7 @@ def _run_seeds(plan: Plan, variant: Variant, chosen: Mapping[str, Any], cells: C
     for wait in (False, True):  # what another process is at comes last
         for seed in list(missing):
             try:
-                cell = cells.get(variant, chosen, seed, test=True, wait=wait)
-                tested[seed] = _on_cold_targets(cell) if plan.cold_only else cell
+                tested[seed] = cells.get(variant, chosen, seed, test=True, wait=wait)
             except BlockingIOError:
                 continue
             except DivergedError:
@@ -285,22 +281,6 @@ def readable(model: str, dataset: str, settings: Mapping[str, Any]) -> dict[str,
     """Those of ``settings`` that a model reads."""
     read = Config(model, dataset, config_dict=settings, drop_unread=True).external_config_dict
     return {key: value for key, value in settings.items() if key in read}
-
-
-def _on_cold_targets(cell: Cell) -> Cell:
-    """The cell with its test metrics over the users whose target is cold.
-
-    Raises:
-        UserError: there are no such users, or no ranks of single users.
-    """
-    if cell.ranks is None or cell.test_result is None:
-        raise UserError("cold items need the ranks of single users: rank all items, one target a user")
-    cold = cell.ranks.of_users(cell.ranks.target_count < COLD)
-    if not len(cold.user):
-        raise UserError(
-            f"no user's target has fewer than {COLD} training interactions: there are no cold items to test"
-        )
-    return _with_ranks(cell, cold)
 
 
 def _with_ranks(cell: Cell, ranks: UserRanks) -> Cell:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from recbole_msm4sr.evaluation.groups import COLD, by_history, by_warmth
+from recbole_msm4sr.evaluation.groups import by_history, by_warmth
 from recbole_msm4sr.files import atomic_file
 from recbole_msm4sr.studies.catalogue import Study
 from recbole_msm4sr.studies.cells import Cell
@@ -88,7 +88,8 @@ def markdown(comparison: Comparison, study: Study) -> str:
     if plan.grid and plan.tune_once:
         searched = f"settings of {plan.subject}, best of {plan.n_trials} on validation, for all rows"
     seeds = f"mean ± standard deviation of {plan.n_seeds} seeds" if plan.n_seeds > 1 else "a single seed"
-    users = f" users whose target has fewer than {COLD} training interactions;" if plan.cold_only else ""
+    below = comparison.subject.configuration["eval_target_below"]
+    users = f" users whose target has fewer than {below} training interactions;" if below else ""
     parts = [
         f"# {study.title}",
         f"{plan.dataset}, {_evaluation(comparison)};{users} {searched}; test metrics, {seeds}.",

@@ -49,9 +49,30 @@ def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """A new Adam or AdamW that updates all weights in one kernel, with the same settings; others as they are."""
     for kind in (torch.optim.Adam, torch.optim.AdamW):
         if type(optimizer) is kind:
-            (group,) = optimizer.param_groups
-            return kind(group["params"], lr=group["lr"], weight_decay=group["weight_decay"], fused=True)
+            groups = [
+                {name: group[name] for name in ("params", "lr", "weight_decay")} for group in optimizer.param_groups
+            ]
+            return kind(groups, fused=True)
     return optimizer
+
+
+def parameter_groups(model: nn.Module, *, id_learning_rate: float, id_weight_decay: float) -> list[dict[str, Any]]:
+    """A model's weights as an optimiser's groups: those of IDs with settings of their own, and the rest.
+
+    Embeddings with sparse gradients are left out; they have an optimiser of their own.
+
+    Args:
+        model: item IDs, if it has any, are its ``item_embedding``.
+        id_learning_rate: of the IDs.
+        id_weight_decay: of the IDs.
+    """
+    embedding = getattr(model, "item_embedding", None)
+    ids = [] if embedding is None or embedding.sparse else [embedding.weight]
+    apart = {id(weight) for weight in (*ids, *sparse_embeddings(model))}
+    groups: list[dict[str, Any]] = [{"params": [weight for weight in model.parameters() if id(weight) not in apart]}]
+    if ids:
+        groups.append({"params": ids, "lr": id_learning_rate, "weight_decay": id_weight_decay})
+    return groups
 
 
 def sparse_embeddings(model: nn.Module) -> list[Tensor]:

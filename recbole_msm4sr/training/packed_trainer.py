@@ -16,7 +16,7 @@ from recbole_msm4sr.allocator import keep_freed_memory
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 from recbole_msm4sr.model.parallel import rank, sum_over_ranks, synchronise, world_size
-from recbole_msm4sr.training.optimizers import DenseAndSparse, fused, sparse_embeddings
+from recbole_msm4sr.training.optimizers import DenseAndSparse, fused, parameter_groups, sparse_embeddings
 from recbole_msm4sr.training.stage_trainer import StageTrainer
 
 #: Losses are looked at, which waits for the device, once in so many steps.
@@ -36,6 +36,8 @@ class PackedTrainer(StageTrainer):
                 raise UserError(f"{key} is a setting of RecBole's models: set precision to bf16 instead")
         if config["clip_grad_norm"] and config["loss_type"] == "sampled":
             raise UserError("clip_grad_norm cannot be used with loss_type: sampled, whose ID gradients are sparse")
+        if config["id_weight_decay"] and config["loss_type"] == "sampled":
+            raise UserError("id_weight_decay cannot be used with loss_type: sampled, whose IDs have no weight decay")
         super().__init__(config, model)
         keep_freed_memory()
         self.batch_losses: nn.Module = BatchLosses(model, bf16=config["precision"] == "bf16")
@@ -48,10 +50,13 @@ class PackedTrainer(StageTrainer):
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """RecBole's optimiser; Adam and AdamW update all weights in one kernel, sparse embeddings have their own."""
+        of_ids = {key: self.config[f"id_{key}"] for key in ("learning_rate", "weight_decay")}
+        learning_rate = self.learning_rate if of_ids["learning_rate"] is None else of_ids["learning_rate"]
+        weight_decay = self.weight_decay if of_ids["weight_decay"] is None else of_ids["weight_decay"]
+        groups = parameter_groups(self.model, id_learning_rate=learning_rate, id_weight_decay=weight_decay)
+        optimizer = fused(super()._build_optimizer(params=groups, **kwargs))
         embeddings = sparse_embeddings(self.model)
-        weights = [p for p in self.model.parameters() if not any(p is embedding for embedding in embeddings)]
-        optimizer = fused(super()._build_optimizer(params=weights, **kwargs))
-        return DenseAndSparse(optimizer, embeddings, self.learning_rate) if embeddings else optimizer
+        return DenseAndSparse(optimizer, embeddings, learning_rate) if embeddings else optimizer
 
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False

@@ -183,7 +183,7 @@ class Stage:
             model_file=str(self.model_file),
             show_progress=self.config["show_progress"],
         )
-        ranks = user_ranks(self.trainer, test_data, self.data.dataset, self.data.parts[1])
+        ranks = user_ranks(self.trainer, test_data, self.data.dataset, self.data.training_counts())
         return {key: float(value) for key, value in result.items()}, ranks
 
     def _build(self) -> None:
@@ -207,7 +207,7 @@ class Stage:
         self.trainer = trainer_class(self.config)(self.config, model)
         self.trainer.saved_model_file = str(self.model_file)
         if isinstance(self.trainer, StageTrainer):
-            _, valid, test = self.data.parts
+            valid, test = self.data.evaluated
             parts = {"valid": valid, "test": test} if self.config["record_losses"] else {}
             self.trainer.start(self.name, self.model_file, self._resume_file, parts)
 

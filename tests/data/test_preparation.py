@@ -98,7 +98,33 @@ def test_samplers_are_made_where_negatives_are_sampled_and_only_there(tiny_datas
     assert all(samplers("LightGCN", tiny_dataset))
 
 
+@pytest.mark.parametrize("model", ["MSM4SR", "SASRec", "LightGCN", "GRCN"])
+def test_evaluation_can_be_left_to_rare_targets(tiny_dataset: Tiny, model: str) -> None:
+    """The same users for every kind of model; training sees all, and so does what general models leave out."""
+    whole = load(model, tiny_dataset)
+    assert whole.evaluated == whole.parts[1:]
+    counts = whole.training_counts()
+    assert counts.sum() == inter_file(tiny_dataset).read_text().count("\n") - 1 - 2 * 40
+    config = Config(model, tiny_dataset[1], config_dict={"data_path": str(tiny_dataset[0]), "eval_target_below": 10})
+    data = preparation.load(config)
+    train, *evaluated = preparation.loaders(config, data)
+    for part, loader in zip(whole.parts[1:], evaluated, strict=True):
+        users, items = part.inter_feat["user_id"], part.inter_feat["item_id"]
+        expected = set(users[counts[items] < 10].tolist())
+        assert 0 < len(expected) < 40
+        assert {user for batch in loader for user in batch[0]["user_id"].tolist()} == expected
+    assert len(train._dataset if hasattr(train, "_dataset") else train.dataset) == len(whole.parts[0])
+    if model == "LightGCN":
+        valid_item = dict(zip(*(whole.parts[1].inter_feat[f].tolist() for f in ("user_id", "item_id")), strict=True))
+        used = evaluated[1]._sampler.used_ids
+        assert all(valid_item[user] in used[user] for user in range(1, 41))
+
+
 # --- data that cannot
+
+
+def test_evaluation_of_rare_targets_where_there_are_none_is_refused(tiny_dataset: Tiny) -> None:
+    assert "no target of the validation part has fewer" in refusal("MSM4SR", tiny_dataset, eval_target_below=1)
 
 
 @pytest.mark.parametrize("model", ["MSM4SR", "SASRec", "LightGCN"])

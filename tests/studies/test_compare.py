@@ -293,7 +293,7 @@ def _comparison(ranks: dict[str, np.ndarray]) -> Comparison:
         of_users = UserRanks(users, users, rank, rank, *counts, n_best=50)
         result = {"recall@1": float(of_users.metric("recall@1").mean())}
         cell = cells.Cell(0.1, result, of_users, 1.0, 10, 1, [], {}, "runs/x")
-        configuration = {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"}}
+        configuration = {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"}, "eval_target_below": None}
         rows.append(Row(cells.Variant(label, label), {}, configuration, {1: cell}))
     plan = Plan("tiny", [row.variant for row in rows], "subject", n_seeds=1)
     return Comparison(plan, rows, p_values(rows, "subject"))

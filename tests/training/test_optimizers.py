@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from recbole_msm4sr.training.optimizers import DenseAndSparse, sparse_embeddings
+from recbole_msm4sr.training.optimizers import DenseAndSparse, fused, parameter_groups, sparse_embeddings
 
 
 class Both(nn.Module):
@@ -73,3 +73,28 @@ def test_state_survives_a_round_trip() -> None:
     train(halves, second, batches[2:])
     for ours, expected in zip(halves.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(ours, expected)
+
+
+class WithIds(nn.Module):
+    def __init__(self, *, sparse: bool = False, ids: bool = True) -> None:
+        super().__init__()
+        self.item_embedding = nn.Embedding(6, 3, sparse=sparse) if ids else None
+        self.linear = nn.Linear(3, 1)
+
+
+def test_ids_have_a_rate_and_a_decay_of_their_own() -> None:
+    model = WithIds()
+    optimizer = fused(torch.optim.Adam(parameter_groups(model, id_learning_rate=0.5, id_weight_decay=0.2), lr=0.1))
+    rest, ids = optimizer.param_groups
+    assert [id(p) for p in rest["params"]] == [id(p) for p in model.linear.parameters()]
+    assert [id(p) for p in ids["params"]] == [id(model.item_embedding.weight)]
+    assert [(group["lr"], group["weight_decay"], group["fused"]) for group in (rest, ids)] == [
+        (0.1, 0, True),
+        (0.5, 0.2, True),
+    ]
+
+
+def test_sparse_ids_and_models_without_ids_have_one_group() -> None:
+    for model in (WithIds(sparse=True), WithIds(ids=False)):
+        [group] = parameter_groups(model, id_learning_rate=0.5, id_weight_decay=0.0)
+        assert [id(p) for p in group["params"]] == [id(p) for p in model.linear.parameters()]
