@@ -187,7 +187,7 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
 
 _SHARED = frozenset(
     {
-        "epochs", "eval_batch_size", "eval_step", "eval_target_below", "learning_rate", "MAX_ITEM_LIST_LENGTH", "resume",
-        "reuse", "seed", "stopping_step", "train_batch_size", "weight_decay",
+        "epochs", "eval_batch_size", "eval_step", "eval_target_below", "learning_rate", "MAX_ITEM_LIST_LENGTH",
+        "resume", "reuse", "seed", "stopping_step", "train_batch_size", "weight_decay",
     }
 )  # fmt: skip
