@@ -71,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         "compare", help="models, tuned alike, over several seeds", epilog=_SETTINGS, allow_abbrev=False
     )
     compare.add_argument(
-        "--models", required=True, metavar="A,B,...", help="the rows; MSM4SR or the last is the subject"
+        "--models",
+        required=True,
+        metavar="A,B,...",
+        help="the rows, each a model or LABEL=MODEL; MSM4SR or the last is the subject",
     )
     compare.set_defaults(name="compare")
     study = commands.add_parser("study", help="one of the paper's experiments", epilog=_SETTINGS, allow_abbrev=False)
@@ -97,13 +100,28 @@ def _study(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> 
         return _cross_domain(arguments, common, out)
     if arguments.command == "study":
         return STUDIES[arguments.name]
-    models = [model.strip() for model in arguments.models.split(",") if model.strip()]
-    if not models:
-        raise UserError("there are no models to compare: give --models=A,B")
-    subject = "MSM4SR" if "MSM4SR" in models else models[-1]
-    variants = tuple(Variant(model, model) for model in models)
+    variants = _rows(arguments.models)
+    labels = [variant.label for variant in variants]
+    subject = "MSM4SR" if "MSM4SR" in labels else labels[-1]
     paper = "II" if subject == "MSM4SR" else None
     return Study(f"Comparison on {arguments.dataset}", lambda: variants, subject, tune_once=False, paper=paper)
+
+
+def _rows(models: str) -> tuple[Variant, ...]:
+    """Rows of ``A,B`` or, with labels of one's own, ``A,label=B``.
+
+    Raises:
+        UserError: there are none, or one is only half written.
+    """
+    rows = []
+    for word in filter(None, map(str.strip, models.split(","))):
+        label, equals, model = (part.strip() for part in word.partition("="))
+        if (equals and not (label and model)) or "." in label:
+            raise UserError(f"cannot read the row {word!r} of --models: write MODEL, or LABEL=MODEL without dots")
+        rows.append(Variant(label, model or label))
+    if not rows:
+        raise UserError("there are no models to compare: give --models=A,B")
+    return tuple(rows)
 
 
 def _cross_domain(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> Study:

@@ -173,13 +173,15 @@ def _cost_table(comparison: Comparison) -> str:
     body = [
         [
             row.variant.label,
+            f"{np.mean([cell.valid_score for cell in row.cells.values()]):.4f}",
             f"{np.median([cell.seconds for cell in row.cells.values()]):.0f}",
             f"{_first(row).n_parameters:,}",
             ", ".join(f"{name} {value}" for name, value in row.chosen.items()) or "-",
         ]
         for row in comparison.rows
     ]
-    return tabulate(body, ["", "training, s", "parameters", "chosen"], tablefmt="pipe", disable_numparse=True)
+    valid = f"valid {comparison.subject.configuration['valid_metric'].lower()}"
+    return tabulate(body, ["", valid, "training, s", "parameters", "chosen"], tablefmt="pipe", disable_numparse=True)
 
 
 def _first(row: Row) -> Cell:

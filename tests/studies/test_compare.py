@@ -138,6 +138,19 @@ def test_settings_of_one_row(tiny_dataset: Tiny) -> None:
     assert [row["settings"].get("n_experts") for row in rows] == [2, None]
 
 
+def test_rows_of_one_model_have_labels_of_their_own(tiny_dataset: Tiny) -> None:
+    labelled = "--models=few=SASRecM, many = SASRecM"
+    assert (
+        main(_argv(tiny_dataset, "--trials=0", "--seeds=1", labelled, "--few.n_experts=1", "--many.n_experts=3")) == 0
+    )
+    rows = json.loads(Path("out/report.json").read_text())["rows"]
+    found = [(row["label"], row["model"], row["configuration"]["n_experts"]) for row in rows]
+    assert found == [("few", "SASRecM", 1), ("many", "SASRecM", 3)]
+    lines = Path("out/table.md").read_text().splitlines()
+    [few] = [line for line in lines if line.startswith("| few ")]
+    assert f"{rows[0]['valid_scores'][0]:.4f}" in few
+
+
 def test_a_common_setting_goes_to_the_rows_that_read_it(tiny_dataset: Tiny) -> None:
     assert main(_argv(tiny_dataset, "--trials=0", "--n_experts=2", "--num_layers=2")) == 0
     rows = json.loads(Path("out/report.json").read_text())["rows"]
@@ -166,6 +179,10 @@ def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
     ("more", "message"),
     [
         (["--SASRec.epochs=1"], "there is no row 'SASRec'"),
+        (["--models=few=,GRU4Rec"], "cannot read the row 'few='"),
+        (["--models=a.b=SASRecM"], "cannot read the row 'a.b=SASRecM'"),
+        (["--models=one=SASRecM,one=GRU4Rec"], "two rows have the same name"),
+        (["--models=,"], "there are no models to compare"),
         (["--epohcs=1"], "epohcs"),
         (["--n_experts"], "cannot read the argument '--n_experts'"),
         (["--seed=1"], "give --seeds"),
@@ -293,7 +310,11 @@ def _comparison(ranks: dict[str, np.ndarray]) -> Comparison:
         of_users = UserRanks(users, users, rank, rank, *counts, n_best=50)
         result = {"recall@1": float(of_users.metric("recall@1").mean())}
         cell = cells.Cell(0.1, result, of_users, 1.0, 10, 1, [], {}, "runs/x")
-        configuration = {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"}, "eval_target_below": None}
+        configuration = {
+            "eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"},
+            "eval_target_below": None,
+            "valid_metric": "Recall@20",
+        }
         rows.append(Row(cells.Variant(label, label), {}, configuration, {1: cell}))
     plan = Plan("tiny", [row.variant for row in rows], "subject", n_seeds=1)
     return Comparison(plan, rows, p_values(rows, "subject"))
