@@ -85,6 +85,7 @@ RULES: dict[str, Rule] = {
     "layer_norm_eps": _positive,
     "learner": _one_of("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"),
     "learning_rate": _positive,
+    "logq_correction": _share,
     "MAX_ITEM_LIST_LENGTH": _whole(1),
     "min_item_count": _whole(1),
     "mixup_max": _number(lambda x: 0 <= x <= 0.5, "a number in [0, 0.5]"),

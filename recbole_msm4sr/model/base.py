@@ -74,7 +74,9 @@ class PackedSequentialRecommender(EvaluationCache, SequentialRecommender):
         if config["loss_type"] != "sampled":
             return None
         counts = torch.bincount(dataset.inter_feat[self.ITEM_ID], minlength=self.n_items)
-        return CandidateSampler(counts, config["n_negatives"], config["negative_distribution"])
+        return CandidateSampler(
+            counts, config["n_negatives"], config["negative_distribution"], config["logq_correction"]
+        )
 
     def make_item_embedding(self, size: int) -> nn.Embedding:
         """ID embeddings; a sampled softmax touches few of them in a step, so their gradient is sparse."""
@@ -113,16 +115,16 @@ class PackedSequentialRecommender(EvaluationCache, SequentialRecommender):
             vectors, items = vectors.to(dtype), items.to(dtype)
             target = item_ids - 1
         else:
-            candidates, log_q = self.sampler.draw(item_ids)  # [C] each
+            candidates, correction = self.sampler.draw(item_ids)  # [C] each
             distinct, index = torch.unique(torch.cat([item_seq.flatten(), candidates]), return_inverse=True)
             table = self.item_table(distinct)
             index_seq, index = index[: item_seq.numel()].view_as(item_seq), index[item_seq.numel() :]
             states = self.encode(table, index_seq)[:, row, time]  # [S, P, d0]
             vectors = self.vectors_of_states(states)  # [P, k]
             items = self.vectors_of_items(table[:, index])  # [C, k]
-            # score - log Q as one inner product
+            # score - correction as one inner product
             vectors = torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1)
-            items = torch.cat([items, -log_q.to(items.dtype).unsqueeze(1)], dim=1)
+            items = torch.cat([items, -correction.to(items.dtype).unsqueeze(1)], dim=1)
             target = torch.searchsorted(candidates, item_ids)
         cross_entropy = global_mean(softmax_cross_entropy(vectors, items, target), len(row))
         return cross_entropy, *self.auxiliary_losses(states, item_ids)

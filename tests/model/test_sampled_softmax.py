@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_catalogue import ITEM, N_ITEMS, make_config, make_dataset, packed_batch, randomise
+from tiny_catalogue import ITEM, ITEM_SEQ, N_ITEMS, make_config, make_dataset, packed_batch, randomise
 from torch import Tensor
 
 from recbole_msm4sr.model.msm4sr import MSM4SR
@@ -94,6 +94,24 @@ def test_the_correction_makes_the_estimate_of_the_denominator_right() -> None:
     estimate = torch.stack(sums)
     standard_error = estimate.std() / len(sums) ** 0.5
     assert abs(estimate.mean() - scores[1:].exp().sum()) < 4 * standard_error
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_the_correction_is_subtracted(share: float) -> None:
+    """The model's loss is the cross entropy of its scores among the candidates, less that share of log Q."""
+    sampled = make_model(loss_type="sampled", n_negatives=2, logq_correction=share).eval()
+    batch = packed_batch()
+    torch.manual_seed(9)
+    (loss,) = sampled.calculate_loss(batch)
+    torch.manual_seed(9)
+    row, time = batch["target"].nonzero(as_tuple=True)
+    targets = batch["target"][row, time]
+    candidates, log_q = CandidateSampler(COUNTS, 2, "popularity").draw(targets)
+    table = sampled.item_table()
+    states = sampled.vectors_of_states(sampled.encode(table, batch[ITEM_SEQ])[:, row, time])
+    logits = states @ sampled.vectors_of_items(table)[candidates].T - share * log_q
+    expected = torch.nn.functional.cross_entropy(logits, torch.searchsorted(candidates, targets))
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
 
 
 def test_only_the_items_of_the_batch_are_encoded_and_get_id_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
