@@ -29,7 +29,8 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-def _under_torchrun() -> bool:
+def under_torchrun() -> bool:
+    """Whether torchrun has started this process, and others beside it."""
     return all(name in os.environ for name in _TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
 
 
@@ -45,7 +46,7 @@ def joined(device: torch.device) -> Iterator[None]:
     Raises:
         UserError: some processes have a GPU and others do not.
     """
-    if not _under_torchrun() or dist.is_initialized():
+    if not under_torchrun() or dist.is_initialized():
         yield
         return
     # Optimisers import it. First imported beside a group, it keeps that group alive, and threads into Python's end.
@@ -80,7 +81,7 @@ def own_gpu(gpu_id: Any) -> Any:
         UserError: torchrun starts more processes on this machine than GPUs are listed.
     """
     listed = [name.strip() for name in str(gpu_id).strip("()").split(",") if name.strip()]
-    if not _under_torchrun() or not listed:
+    if not under_torchrun() or not listed:
         return gpu_id
     n_local, own = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
     if len(listed) == 1:
@@ -141,7 +142,7 @@ def share(value: Result) -> Result:
 
 def first_to_fail() -> bool:
     """Whether no other process has failed before this one: the first tells why, for all."""
-    return not _under_torchrun() or _store().add("failed", 1) == 1
+    return not under_torchrun() or _store().add("failed", 1) == 1
 
 
 @functools.cache

@@ -83,7 +83,7 @@ RULES: dict[str, Rule] = {
     "initializer_range": _positive,
     "inner_size": _whole(1),
     "layer_norm_eps": _positive,
-    "learner": _one_of("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"),
+    "learner": _one_of("adam", "adamw", "sgd", "adagrad", "rmsprop"),
     "learning_rate": _positive,
     "logq_correction": _share,
     "MAX_ITEM_LIST_LENGTH": _whole(1),
@@ -177,6 +177,11 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
         )
     if settings.get("training") == "e2e" and "use_nip" not in settings:
         raise UserError("training must be one of two_stage, finetune; it is 'e2e', which only MSM4SR has")
+    if settings.get("pretrained_path") and "use_nip" in settings and settings["training"] != "two_stage":
+        raise UserError(
+            f"training: {settings['training']} starts from scratch: leave out pretrained_path, or set training to "
+            "two_stage"
+        )
     pretrains = "use_nip" in settings and settings.get("training", "two_stage") != "finetune"
     if pretrains and not settings["use_nip"]:
         modalities = settings.get("pretrain_modalities") or settings["modalities"]

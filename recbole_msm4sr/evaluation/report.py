@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,16 @@ def evaluation_settings(config: Any) -> dict[str, Any]:
     """What must agree for two runs' metrics to be comparable."""
     keys = ("eval_args", "eval_target_below", "MAX_ITEM_LIST_LENGTH", "rm_dup_inter", "val_interval")
     return {key: config[key] for key in (*keys, "user_inter_num_interval", "item_inter_num_interval")}
+
+
+def describe_evaluation(settings: Mapping[str, Any]) -> str:
+    """How models are tested, in a few words, from ``eval_args`` and ``eval_target_below``."""
+    args, below = settings["eval_args"], settings["eval_target_below"]
+    split = "leave-one-out" if "LS" in args["split"] else f"split {args['split']}"
+    ranks_all = args["mode"] in ("full", {"valid": "full", "test": "full"})
+    ranked = "all items ranked" if ranks_all else f"items ranked: {args['mode']}"
+    users = f", users whose target has fewer than {below} training interactions" if below else ""
+    return f"{split}, {ranked}{users}"
 
 
 def describe_data(dataset: Any) -> str:
@@ -51,7 +62,7 @@ def run_table(metrics: dict[str, Any], runs_dir: Path) -> str:
         floatfmt=["", *[".4f"] * len(names), "", ".1f"],
         missingval="-",
     )
-    title = f"test on {metrics['dataset']}, ranking all items, seed {metrics['seed']}"
+    title = f"test on {metrics['dataset']}, {describe_evaluation(metrics['evaluation'])}, seed {metrics['seed']}"
     if metrics["dataset"] == "demo":
         title += " (demo is generated data: the figures show that the code works, not how good a model is)"
     note = "earlier rows: the latest run of each model on the same data\n" if others else ""

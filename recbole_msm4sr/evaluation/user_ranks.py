@@ -148,7 +148,8 @@ def _targets(eval_data: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]] | tu
         return None, None
     if eval_data.is_sequential:
         rows = eval_data._dataset.inter_feat
-        return rows[eval_data.uid_field].numpy(), rows[eval_data.iid_field].numpy()
+        users, items = rows[eval_data.uid_field].numpy(), rows[eval_data.iid_field].numpy()
+        return (users, items) if len(np.unique(users)) == len(users) else (None, None)
     users = eval_data.uid_list.numpy()
     positive = [eval_data.uid2positive_item[user] for user in users]
     if any(len(items) != 1 for items in positive):

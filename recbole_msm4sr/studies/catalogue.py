@@ -101,14 +101,11 @@ def cross_domain(checkpoints: Mapping[str, str]) -> tuple[Variant, ...]:
     Args:
         checkpoints: of the first stages, by the name of the model that starts from them.
     """
-    frozen = {
-        name: {"pretrained_path": path, "freeze_transformer": True, "training": "two_stage"}
-        for name, path in checkpoints.items()
-    }
+    frozen = {"freeze_transformer": True, "training": "two_stage"}
     return (
-        Variant("UniSRec", "UniSRec", frozen["UniSRec"]),
+        Variant("UniSRec", "UniSRec", {**frozen, "pretrained_path": checkpoints.get("UniSRec")}),
         Variant("w/o pre-training", "MSM4SR", {"training": "finetune"}),
-        Variant("MSM4SR", "MSM4SR", frozen["MSM4SR"]),
+        Variant("MSM4SR", "MSM4SR", {**frozen, "pretrained_path": checkpoints.get("MSM4SR")}),
     )
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from recbole_msm4sr import __version__
+from recbole_msm4sr.config import Config
 from recbole_msm4sr.errors import DivergedError, UserError
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
 from recbole_msm4sr.files import locked, sha256_of_file
 from recbole_msm4sr.training.recipe import RANKS, run
-from recbole_msm4sr.training.run_folder import environment, write_json
+from recbole_msm4sr.training.run_folder import environment, plain, write_json
 from recbole_msm4sr.training.stage import NOT_IDENTITY
 
 #: Settings that name a checkpoint to start from: what it holds decides, not where it lies.
@@ -99,13 +100,14 @@ class Cells:
         return _read(folder)
 
     def identity(self, variant: Variant, settings: Mapping[str, Any]) -> list[Any]:
-        """All that a variant's results with some more settings depend on, as JSON can hold it.
+        """All that a variant's results with some more settings depend on, defaults included, as JSON can hold it.
 
         Raises:
             UserError: a checkpoint to start from is missing.
         """
         merged = {**variant.settings, **settings}
-        learnt = {name: value for name, value in merged.items() if name not in NOT_IDENTITY}
+        resolved = Config(variant.model, self.dataset, config_dict=merged).resolved
+        learnt = {name: plain(value) for name, value in resolved.items() if name not in NOT_IDENTITY}
         starts = {name: Path(merged[name]) for name in _STARTS if merged.get(name)}
         for path in starts.values():
             if not path.is_file():

@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from recbole_msm4sr import processes
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.studies.catalogue import STUDIES, Study, cross_domain
 from recbole_msm4sr.studies.cells import Variant
+
+if TYPE_CHECKING:  # needs the packages of the extra "study"
+    from recbole_msm4sr.studies.compare import Plan
 
 CROSS_DOMAIN = "cross-domain"
 _SETTINGS = (
@@ -27,36 +32,25 @@ def main(argv: Sequence[str]) -> int:
         UserError: arguments, settings or data that cannot be used.
     """
     arguments, rest = _parser().parse_known_args(list(argv))
+    if processes.under_torchrun():
+        raise UserError(
+            "studies are no torchrun jobs: leave it out, and start the same command several times to share the work"
+        )
     common, of_row = _settings(rest)
     out = Path(arguments.out or f"studies/{arguments.dataset}/{arguments.name}")
     _log_to_console()
-    study = _study(arguments, common, out)
-    variants = [
-        Variant(variant.label, variant.model, {**variant.settings, **of_row.pop(variant.label, {})})
-        for variant in study.variants()
-    ]
-    if of_row:
-        raise UserError(f"there is no row {next(iter(of_row))!r}: rows are {', '.join(v.label for v in variants)}")
     try:
-        from recbole_msm4sr.config import read_yaml
-        from recbole_msm4sr.studies.compare import Plan, compare
+        from recbole_msm4sr.studies.compare import check, compare
         from recbole_msm4sr.studies.report import markdown, write_report
     except ModuleNotFoundError as error:
         raise UserError(f'studies need {error.name}: pip install "recbole-msm4sr[study]"') from error
-    grid = read_yaml(arguments.grid or _paper_grid()) if arguments.trials else {}
-    if arguments.trials and not grid:
-        raise UserError(f"{arguments.grid} holds no settings to search: write setting: [values], or give --trials=0")
-    plan = Plan(
-        arguments.dataset,
-        variants,
-        study.subject,
-        settings=common,
-        grid=grid,
-        n_trials=arguments.trials,
-        n_seeds=study.n_seeds if arguments.seeds is None else arguments.seeds,
-        first_seed=arguments.first_seed,
-        tune_once=study.tune_once,
-    )
+    study = _study(arguments)
+    plan = _plan(arguments, study, common, of_row)
+    if arguments.name == CROSS_DOMAIN:
+        check(plan)  # before its first stages are run
+        checkpoints = _pretrained(arguments, common, out / "source")
+        study = replace(study, variants=lambda: cross_domain(checkpoints))
+        plan = _plan(arguments, study, common, of_row)
     comparison = compare(plan, out)
     write_report(comparison, out, study)
     print(markdown(comparison, study), end="")
@@ -93,11 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _study(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> Study:
-    if arguments.command == "study" and arguments.name == CROSS_DOMAIN:
+def _study(arguments: argparse.Namespace) -> Study:
+    if arguments.name == CROSS_DOMAIN:
         if not arguments.source:
             raise UserError(f"{CROSS_DOMAIN} pre-trains on another data set: give --source=DATASET")
-        return _cross_domain(arguments, common, out)
+        title = f"Cross-domain: {arguments.source} to {arguments.dataset} (table VI)"
+        return Study(title, lambda: cross_domain({}), tune_once=False, paper="VI")
     if arguments.command == "study":
         return STUDIES[arguments.name]
     variants = _rows(arguments.models)
@@ -105,6 +100,36 @@ def _study(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> 
     subject = "MSM4SR" if "MSM4SR" in labels else labels[-1]
     paper = "II" if subject == "MSM4SR" else None
     return Study(f"Comparison on {arguments.dataset}", lambda: variants, subject, tune_once=False, paper=paper)
+
+
+def _plan(
+    arguments: argparse.Namespace, study: Study, common: dict[str, Any], of_row: Mapping[str, dict[str, Any]]
+) -> Plan:
+    """The study as the command line asks for it; ``common`` and ``of_row`` are its settings."""
+    from recbole_msm4sr.config import read_yaml
+    from recbole_msm4sr.studies.compare import Plan
+
+    variants = [
+        replace(variant, settings={**variant.settings, **of_row.get(variant.label, {})}) for variant in study.variants()
+    ]
+    labels = [variant.label for variant in variants]
+    for label in of_row:
+        if label not in labels:
+            raise UserError(f"there is no row {label!r}: rows are {', '.join(labels)}")
+    grid = read_yaml(arguments.grid or _paper_grid()) if arguments.trials else {}
+    if arguments.trials and not grid:
+        raise UserError(f"{arguments.grid} holds no settings to search: write setting: [values], or give --trials=0")
+    return Plan(
+        arguments.dataset,
+        variants,
+        study.subject,
+        settings=common,
+        grid=grid,
+        n_trials=arguments.trials,
+        n_seeds=study.n_seeds if arguments.seeds is None else arguments.seeds,
+        first_seed=arguments.first_seed,
+        tune_once=study.tune_once,
+    )
 
 
 def _rows(models: str) -> tuple[Variant, ...]:
@@ -124,20 +149,20 @@ def _rows(models: str) -> tuple[Variant, ...]:
     return tuple(rows)
 
 
-def _cross_domain(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> Study:
-    """Pre-train on the source, then compare on the target."""
+def _pretrained(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> dict[str, str]:
+    """Pre-train on the source; returns the checkpoints by the name of the model that starts from them."""
+    from recbole_msm4sr import registry
     from recbole_msm4sr.studies.compare import readable
     from recbole_msm4sr.studies.pretraining import pretrain
 
     checkpoints = {}
     for model in ("MSM4SR", "UniSRec"):
         first_stage = f"{model}Pretrain"
-        settings = readable(first_stage, arguments.source, common)
-        checkpoints[model] = str(
-            pretrain(first_stage, arguments.source, settings, arguments.first_seed, out / "source")
-        )
-    title = f"Cross-domain: {arguments.source} to {arguments.dataset} (table VI)"
-    return Study(title, lambda: cross_domain(checkpoints), tune_once=False, paper="VI")
+        of_fine_tuning = registry.find(first_stage).stage_keys  # epochs, learning_rate, ...: stage 1 has its own
+        settings = {key: value for key, value in common.items() if key not in of_fine_tuning}
+        settings = readable(first_stage, arguments.source, settings)
+        checkpoints[model] = str(pretrain(first_stage, arguments.source, settings, arguments.first_seed, out))
+    return checkpoints
 
 
 def _settings(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -168,7 +193,8 @@ def _log_to_console() -> None:
     """One line a trial and a row, on standard error; the runs' own logs are in their folders."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger("recbole_msm4sr.studies")
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    for name in ("recbole_msm4sr.studies", "recbole_msm4sr.files"):  # the latter when it waits for another process
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

@@ -56,7 +56,7 @@ class Plan:
             raise UserError(f"{self.subject} is not among the rows ({', '.join(labels)})")
         if self.n_seeds < 1:
             raise UserError(f"seeds is {self.n_seeds}: it must be 1 or more")
-        if "seed" in self.settings:
+        if any("seed" in settings for settings in (self.settings, *(variant.settings for variant in self.variants))):
             raise UserError("seed is a list here: give --seeds (how many) and --first_seed")
         if self.grid:
             drawn_points(self.grid, self.n_trials, self.first_seed)
@@ -68,6 +68,7 @@ class Row:
 
     Attributes:
         chosen: the settings that validation chose.
+        n_tried: of how many.
         configuration: every setting, defaults included, of all seeds.
         cells: by seed.
         diverged: seeds that led to NaN, and have no cell.
@@ -75,6 +76,7 @@ class Row:
 
     variant: Variant
     chosen: Mapping[str, Any]
+    n_tried: int
     configuration: Mapping[str, Any]
     cells: Mapping[int, Cell]
     diverged: Sequence[int] = ()
@@ -105,11 +107,13 @@ class Comparison:
 
     Attributes:
         p_values: of every row against the subject; for the subject, against the best other row.
+        diverged: labels of rows that led to NaN whatever the setting or the seed, and are not among the others.
     """
 
     plan: Plan
     rows: Sequence[Row]
     p_values: Mapping[tuple[str, str], float]
+    diverged: Sequence[str] = ()
 
     @property
     def metrics(self) -> list[str]:
@@ -156,39 +160,65 @@ def compare(plan: Plan, out: Path) -> Comparison:
     """Carry a plan out; what ``out`` holds of it already is not done again.
 
     Raises:
+        DivergedError: the subject led to NaN whatever the setting or the seed.
         UserError: the plan, the data or a model's settings cannot be used.
     """
-    plan.check()
-    variants = _with_common_settings(plan)
-    # A typo in the last row's settings is found before the first row is run.
-    configs = [Config(variant.model, plan.dataset, config_dict=variant.settings) for variant in variants]
-    _check_grid(plan, variants)
-    variants = _with_data(variants, configs)
+    variants, configs = check(plan)
     cells = Cells(out / "cells", plan.dataset)
     search = None
     if plan.grid:
         bigger = configs[0]["valid_metric_bigger"]
         search = Search(out / "search.journal", cells, plan.n_trials, plan.first_seed, bigger=bigger)
     subject = next(variant for variant in variants if variant.label == plan.subject)
-    rows = []
+    rows, diverged = [], []
     for number, variant in enumerate(variants, start=1):
         getLogger(__name__).info(f"{variant.label} ({number} of {len(variants)})")
         tuned = subject if plan.tune_once else variant
         grid = _readable_grid(plan, tuned)
-        chosen = search.best(tuned, grid) if search and grid else {}
-        rows.append(_run_seeds(plan, variant, chosen, cells))
-    return Comparison(plan, rows, p_values(rows, plan.subject))
+        try:
+            chosen = search.best(tuned, grid) if search and grid else {}
+            tested = _run_seeds(plan, variant, chosen, cells)
+        except DivergedError as error:
+            if variant is subject:
+                raise
+            getLogger(__name__).info(f"{error}; its row is left out")
+            diverged.append(variant.label)
+            continue
+        n_tried = len(drawn_points(grid, plan.n_trials, plan.first_seed)) if search and grid else 0
+        configuration = Config(variant.model, plan.dataset, config_dict={**variant.settings, **chosen}).resolved
+        done = {seed: cell for seed, cell in tested.items() if cell is not None}
+        rows.append(Row(variant, chosen, n_tried, configuration, done, sorted(set(tested) - set(done))))
+    return Comparison(plan, rows, p_values(rows, plan.subject), diverged)
 
 
-def _run_seeds(plan: Plan, variant: Variant, chosen: Mapping[str, Any], cells: Cells) -> Row:
-    """Run and test a variant with its best settings.
+def check(plan: Plan) -> tuple[list[Variant], list[Config]]:
+    """Find what is wrong with a plan before anything is run: a typo in the last row's settings, too.
+
+    Returns:
+        The plan's variants with all their settings and the data that they read, and their configurations.
 
     Raises:
-        UserError: it diverged with every seed, or what a run raises.
+        UserError: the plan, the data or a model's settings cannot be used.
     """
-    tested: dict[int, Cell] = {}
+    plan.check()
+    variants = _with_common_settings(plan)
+    configs = [Config(variant.model, plan.dataset, config_dict=variant.settings) for variant in variants]
+    _check_grid(plan, variants)
+    return _with_data(variants, configs), configs
+
+
+def _run_seeds(plan: Plan, variant: Variant, chosen: Mapping[str, Any], cells: Cells) -> dict[int, Cell | None]:
+    """Run and test a variant with its best settings.
+
+    Returns:
+        The cell of every seed, in their order; ``None`` of one that diverged.
+
+    Raises:
+        DivergedError: it diverged with every seed.
+        UserError: what a run raises.
+    """
+    tested: dict[int, Cell | None] = {}
     missing = list(range(plan.first_seed, plan.first_seed + plan.n_seeds))
-    diverged = []
     for wait in (False, True):  # what another process is at comes last
         for seed in list(missing):
             try:
@@ -196,13 +226,11 @@ def _run_seeds(plan: Plan, variant: Variant, chosen: Mapping[str, Any], cells: C
             except BlockingIOError:
                 continue
             except DivergedError:
-                diverged.append(seed)
+                tested[seed] = None
             missing.remove(seed)
-    if not tested:
-        raise UserError(f"{variant.label} diverged with every seed: give it a lower learning rate")
-    settings = {**variant.settings, **chosen}
-    configuration = Config(variant.model, plan.dataset, config_dict=settings).resolved
-    return Row(variant, chosen, configuration, dict(sorted(tested.items())), sorted(diverged))
+    if not any(tested.values()):
+        raise DivergedError(f"{variant.label} diverged with every seed: give it a lower learning rate")
+    return dict(sorted(tested.items()))
 
 
 def _with_common_settings(plan: Plan) -> list[Variant]:

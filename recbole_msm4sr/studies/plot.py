@@ -64,7 +64,8 @@ def rows_of_sweep(comparison: Comparison, sweeps: Mapping[str, str], key: str) -
 def plot_losses(comparison: Comparison, title: str, path: Path) -> None:
     """Write a PNG: log test loss against log training loss, one curve a seed, from right to left; dots: best epochs."""
     figure, [axes] = _panels(1, 1, (6.4, 4.8))
-    for number, row in enumerate(comparison.rows):
+    recorded = [row for row in comparison.rows if all(cell.losses for cell in row.cells.values())]
+    for number, row in enumerate(recorded):
         colour = _COLOURS[number % len(_COLOURS)]
         for seed, cell in row.cells.items():
             train, test = (np.log([losses[name] for losses in cell.losses]) for name in ("train", "test"))

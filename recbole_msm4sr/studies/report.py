@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from recbole_msm4sr.evaluation.groups import by_history, by_warmth
+from recbole_msm4sr.evaluation.report import describe_evaluation
 from recbole_msm4sr.files import atomic_file
 from recbole_msm4sr.studies.catalogue import Study
 from recbole_msm4sr.studies.cells import Cell
@@ -84,15 +85,14 @@ def loss_rows(comparison: Comparison) -> list[dict[str, Any]]:
 def markdown(comparison: Comparison, study: Study) -> str:
     """The whole report as Markdown: test metrics, gain, cost, chosen settings, groups of users, losses, the paper."""
     plan = comparison.plan
-    searched = f"best of {plan.n_trials} settings on validation" if plan.grid else "settings as given"
-    if plan.grid and plan.tune_once:
-        searched = f"settings of {plan.subject}, best of {plan.n_trials} on validation, for all rows"
+    n_tried = comparison.subject.n_tried
+    searched = f"best of {n_tried} settings on validation" if n_tried else "settings as given"
+    if n_tried and plan.tune_once:
+        searched = f"settings of {plan.subject}, best of {n_tried} on validation, for all rows"
     seeds = f"mean ± standard deviation of {plan.n_seeds} seeds" if plan.n_seeds > 1 else "a single seed"
-    below = comparison.subject.configuration["eval_target_below"]
-    users = f" users whose target has fewer than {below} training interactions;" if below else ""
     parts = [
         f"# {study.title}",
-        f"{plan.dataset}, {_evaluation(comparison)};{users} {searched}; test metrics, {seeds}.",
+        f"{plan.dataset}, {describe_evaluation(comparison.subject.configuration)}; {searched}; test metrics, {seeds}.",
         _metrics_table(comparison),
         *_notes(comparison),
         _cost_table(comparison),
@@ -110,14 +110,6 @@ def markdown(comparison: Comparison, study: Study) -> str:
     for heading, table in tables.items():
         parts += [f"## {heading}", table]
     return "\n\n".join(parts) + "\n"
-
-
-def _evaluation(comparison: Comparison) -> str:
-    args = comparison.subject.configuration["eval_args"]
-    split = "leave-one-out" if "LS" in args["split"] else f"split {args['split']}"
-    ranks_all = args["mode"] in ("full", {"valid": "full", "test": "full"})
-    ranked = "all items ranked" if ranks_all else f"items ranked: {args['mode']}"
-    return f"{split}, {ranked}"
 
 
 def _notes(comparison: Comparison) -> list[str]:
@@ -139,6 +131,7 @@ def _notes(comparison: Comparison) -> list[str]:
         for row in comparison.rows
         if row.diverged
     ]
+    notes += [f"{label} diverged with every seed, and has no row." for label in comparison.diverged]
     return [" ".join(notes)] if notes else []
 
 
@@ -176,7 +169,9 @@ def _cost_table(comparison: Comparison) -> str:
             f"{np.mean([cell.valid_score for cell in row.cells.values()]):.4f}",
             f"{np.median([cell.seconds for cell in row.cells.values()]):.0f}",
             f"{_first(row).n_parameters:,}",
-            ", ".join(f"{name} {value}" for name, value in row.chosen.items()) or "-",
+            f"{', '.join(f'{name} {value}' for name, value in row.chosen.items())} (best of {row.n_tried})"
+            if row.chosen
+            else "-",
         ]
         for row in comparison.rows
     ]
@@ -193,6 +188,8 @@ def _loss_table(comparison: Comparison) -> str:
     body = []
     for row in comparison.rows:
         for seed, cell in row.cells.items():
+            if not cell.losses:  # of a model that does not record them
+                continue
             lowest = min(losses["test"] for losses in cell.losses)
             last = len(cell.losses)
             for epoch in sorted({cell.best_epoch or last, last}):
@@ -263,6 +260,7 @@ def _context(comparison: Comparison, title: str) -> dict[str, Any]:
         "settings": plan.settings,
         "grid": plan.grid,
         "trials": plan.n_trials if plan.grid else 0,
+        "diverged": list(comparison.diverged),
         "first_seed": plan.first_seed,
         "seeds": plan.n_seeds,
         "rows": [
@@ -271,6 +269,7 @@ def _context(comparison: Comparison, title: str) -> dict[str, Any]:
                 "model": row.variant.model,
                 "settings": row.variant.settings,
                 "chosen": row.chosen,
+                "n_tried": row.n_tried,
                 "configuration": row.configuration,
                 "data": row.variant.data,
                 "seeds": list(row.cells),

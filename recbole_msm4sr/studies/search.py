@@ -62,7 +62,7 @@ class Search:
             grid: setting to its values; the paper's is in ``properties/study/grid.yaml``.
 
         Raises:
-            UserError: training diverged at every point.
+            DivergedError: training diverged at every point.
         """
         points = drawn_points(grid, self.n_trials, self.seed)
         study = optuna.create_study(
@@ -86,7 +86,7 @@ class Search:
         sign = 1 if self.bigger else -1
         ranked = sorted((-sign * score, number) for number, score in scores.items() if score is not None)
         if not ranked:
-            raise UserError(
+            raise DivergedError(
                 f"{variant.label} diverged with all settings of the grid: give a grid of lower learning rates"
             )
         score, number = ranked[0]

@@ -49,10 +49,9 @@ def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """A new Adam or AdamW that updates all weights in one kernel, with the same settings; others as they are."""
     for kind in (torch.optim.Adam, torch.optim.AdamW):
         if type(optimizer) is kind:
-            groups = [
-                {name: group[name] for name in ("params", "lr", "weight_decay")} for group in optimizer.param_groups
-            ]
-            return kind(groups, fused=True)
+            given = ("lr", "weight_decay")
+            groups = [{name: group[name] for name in ("params", *given)} for group in optimizer.param_groups]
+            return kind(groups, **{name: optimizer.defaults[name] for name in given}, fused=True)
     return optimizer
 
 

@@ -165,8 +165,6 @@ def _plan(
 def _given_start(config: Config) -> Path | None:
     """The checkpoint that the user asks to start from."""
     path = config["pretrained_path"] or (config["pre_model_path"] if config["model"] == "S3Rec" else None)
-    if config["model"] == "MSM4SR" and config["training"] == "e2e" and path:
-        raise UserError("training: e2e starts from scratch; leave pretrained_path out")
     if path and not Path(path).is_file():
         raise UserError(f"there is no checkpoint {path}")
     return Path(path) if path else None

@@ -141,8 +141,9 @@ class StageTrainer(SafeCheckpoints):
                 of_parts = {name: mean_cross_entropy(self.model, part) for name, part in self.parts.items()}
                 self.losses.append({"train": next(iter(losses.values())), **of_parts})
             score = None
-            is_best = not validates and epoch + 1 == self.epochs
-            if validates and (epoch + 1) % self.eval_step == 0:
+            is_last = epoch + 1 == self.epochs  # validated as well, so that an epoch is chosen however few there are
+            is_best = is_last and not validates
+            if validates and (is_last or (epoch + 1) % self.eval_step == 0):
                 score, result = self._valid_epoch(valid_data, show_progress=show_progress)
                 self.best_valid_score, self.cur_step, stop, is_best = early_stopping(
                     score,

@@ -62,6 +62,20 @@ def test_among_unseen_items_a_target_can_only_rank_higher(tiny_dataset: Tiny, mo
     np.testing.assert_array_equal(ranks.among_unseen().rank, ranks.unseen_rank)
 
 
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_users_with_several_targets_have_no_ranks(tiny_dataset: Tiny, model: str) -> None:
+    data_path, name = tiny_dataset
+    settings = {
+        "data_path": str(data_path),
+        "epochs": 1,
+        "use_gpu": False,
+        "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}},
+    }
+    result = run(model, name, config_dict=settings)
+    assert result["test_result"]["recall@10"] >= 0
+    assert not (Path(result["run_folder"]) / "test_ranks.npz").exists()
+
+
 def _ranks(rank: list[int]) -> UserRanks:
     n = len(rank)
     tokens = np.array([f"u{i}" for i in range(n)])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from recbole_msm4sr import config
 from recbole_msm4sr.cli import main
 from recbole_msm4sr.errors import DivergedError
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
@@ -61,6 +63,8 @@ def test_report_has_every_model_metric_and_seed(
         assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
     table = Path("out/table.md").read_text()
     assert "## By warmth of the target" in table
+    assert "best of 2 settings on validation" in table
+    assert table.count("(best of 2)") == 2
     assert "history left out" in table
     assert report["data"]["interactions"]
     assert report["versions"]["torch"]
@@ -132,6 +136,40 @@ def test_other_data_makes_other_cells(tiny_dataset: Tiny) -> None:
     assert len(list(Path("out/cells").glob("*/cell.json"))) == 8
 
 
+def test_other_defaults_make_other_cells(tiny_dataset: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A default that a properties file changes is a setting like any other."""
+    properties = shutil.copytree(config.PROPERTIES, tmp_path / "properties")
+    monkeypatch.setattr(config, "PROPERTIES", properties)
+    (properties / "dataset" / "tiny.yaml").write_text("n_experts: 2\n")
+    assert main(_argv(tiny_dataset, "--trials=0", "--seeds=1", "--models=SASRecM")) == 0
+    (properties / "dataset" / "tiny.yaml").write_text("n_experts: 3\n")
+    assert main(_argv(tiny_dataset, "--trials=0", "--seeds=1", "--models=SASRecM")) == 0
+    [row] = json.loads(Path("out/report.json").read_text())["rows"]
+    assert row["configuration"]["n_experts"] == 3
+    assert (
+        row["n_parameters"]
+        == json.loads((Path(row["run_folders"][0]) / "metrics.json").read_text())["stages"][-1]["n_parameters"]
+    )
+    assert len(list(Path("out/cells").glob("*/cell.json"))) == 2
+
+
+def test_losses_of_the_rows_that_record_them(tiny_dataset: Tiny) -> None:
+    assert main(_argv(tiny_dataset, "--trials=0", "--seeds=1", "--record_losses=true")) == 0
+    with open("out/losses.csv", newline="") as file:
+        assert {row["model"] for row in csv.DictReader(file)} == {"SASRecM"}
+    assert "## Losses" in Path("out/table.md").read_text()
+
+
+def test_studies_are_no_torchrun_jobs(
+    tiny_dataset: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setattr("recbole_msm4sr.processes.first_to_fail", lambda: True)
+    assert main(_argv(tiny_dataset, "--trials=0")) == 2
+    assert "no torchrun jobs" in capsys.readouterr().err
+
+
 def test_settings_of_one_row(tiny_dataset: Tiny) -> None:
     assert main(_argv(tiny_dataset, "--trials=0", "--SASRecM.n_experts=2")) == 0
     rows = json.loads(Path("out/report.json").read_text())["rows"]
@@ -186,6 +224,7 @@ def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
         (["--epohcs=1"], "epohcs"),
         (["--n_experts"], "cannot read the argument '--n_experts'"),
         (["--seed=1"], "give --seeds"),
+        (["--SASRecM.seed=1"], "give --seeds"),
         (["--learning_rate=0.1"], "learning_rate is given for SASRecM and searched as well"),
         (["--GRU4Rec.learning_rate=0.1"], "learning_rate is given for GRU4Rec and searched as well"),
         (["--grid=unread.yaml"], "unknown setting 'n_expert' for GRU4Rec"),
@@ -245,8 +284,11 @@ def test_a_seed_that_diverges_is_named_and_not_run_again(
     n_runs = len(runs)
     assert main(_argv(tiny_dataset, "--trials=0")) == 0
     assert len(runs) == n_runs == 4
-    unlucky = [2020, 2021]
-    assert main(_argv(tiny_dataset, "--trials=0", "--out=other")) == 2
+    unlucky = [2020, 2021]  # of a row: it is left out; of the subject: there is nothing to compare
+    assert main(_argv(tiny_dataset, "--trials=0", "--out=other")) == 0
+    assert "SASRecM diverged with every seed, and has no row" in capsys.readouterr().out
+    assert {row["model"] for row in json.loads(Path("other/table.json").read_text())} == {"GRU4Rec"}
+    assert main(_argv(tiny_dataset, "--trials=0", "--out=other", "--models=GRU4Rec,SASRecM")) == 2
     assert "SASRecM diverged with every seed" in capsys.readouterr().err
 
 
@@ -315,6 +357,6 @@ def _comparison(ranks: dict[str, np.ndarray]) -> Comparison:
             "eval_target_below": None,
             "valid_metric": "Recall@20",
         }
-        rows.append(Row(cells.Variant(label, label), {}, configuration, {1: cell}))
+        rows.append(Row(cells.Variant(label, label), {}, 0, configuration, {1: cell}))
     plan = Plan("tiny", [row.variant for row in rows], "subject", n_seeds=1)
     return Comparison(plan, rows, p_values(rows, "subject"))

@@ -100,3 +100,20 @@ def test_recboles_anomaly_detection_is_off(tiny_dataset: tuple[Path, str]) -> No
     torch.autograd.set_detect_anomaly(True)
     build(*tiny_dataset, "MSM4SR")
     assert not torch.is_anomaly_enabled()
+
+
+def test_ids_have_the_rate_and_decay_that_they_are_given(tiny_dataset: tuple[Path, str]) -> None:
+    trainer, _ = build(*tiny_dataset, "SASRecM", learner="adam", weight_decay=0.1)
+    assert [(group["lr"], group["weight_decay"]) for group in trainer.optimizer.param_groups] == [(0.1, 0.1)] * 2
+    apart = {"id_learning_rate": 0.3, "id_weight_decay": 0.0}
+    trainer, _ = build(*tiny_dataset, "SASRecM", learner="adam", weight_decay=0.1, **apart)
+    rest, ids = trainer.optimizer.param_groups
+    assert [(group["lr"], group["weight_decay"]) for group in (rest, ids)] == [(0.1, 0.1), (0.3, 0.0)]
+    assert [id(weight) for weight in ids["params"]] == [id(trainer.model.item_embedding.weight)]
+    sparse, _ = build(*tiny_dataset, "SASRecM", learner="adam", loss_type="sampled", id_learning_rate=0.3)
+    assert sparse.optimizer.sparse.param_groups[0]["lr"] == 0.3
+
+
+def test_a_decay_of_ids_with_sparse_gradients_is_refused(tiny_dataset: tuple[Path, str]) -> None:
+    with pytest.raises(UserError, match="id_weight_decay cannot be used with loss_type: sampled"):
+        build(*tiny_dataset, "SASRecM", learner="adam", loss_type="sampled", id_weight_decay=0.1)

@@ -310,6 +310,7 @@ def test_s3rec_runs_both_stages_and_from_a_given_model(run: Any) -> None:
     [
         ({"pretrained_path": "nowhere.pth"}, "no checkpoint nowhere.pth"),
         ({"training": "e2e", "pretrained_path": "x.pth"}, "e2e starts from scratch"),
+        ({"training": "finetune", "pretrained_path": "x.pth"}, "finetune starts from scratch"),
         ({"hidden_size": 6, "n_heads": 4}, "multiple of n_heads"),
         ({"learning_rate": 1e30}, "the training loss became"),
     ],
@@ -330,3 +331,22 @@ def test_a_settings_file_and_its_own_recipe_agree(run: Any, tmp_path: Path, tiny
     (tmp_path / "a.yaml").write_text(yaml.safe_dump({"data_path": str(tiny_dataset[0]), **SMALL, "seed": 9}))
     from_file = recipe.run("MSM4SR", "tiny", config_file_list=["a.yaml"])
     assert from_file["test_result"] == run("MSM4SR", seed=9, reuse=False)["test_result"]
+
+
+@pytest.mark.parametrize("model", ["SASRecM", "GRU4Rec"])
+def test_the_last_epoch_is_validated_however_seldom_others_are(run: Any, model: str) -> None:
+    """Otherwise a stage of fewer epochs than eval_step would keep its initial weights."""
+    [*_, last] = stages(run(model, epochs=3, eval_step=2))
+    assert last["epochs"] == 3
+    assert last["best_epoch"] in (2, 3)
+    [*_, last] = stages(run(model, epochs=2, eval_step=5))
+    assert last["best_epoch"] == 2
+
+
+def test_the_table_says_how_models_were_tested(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run("SASRecM", epochs=1)
+    assert "test on tiny, leave-one-out, all items ranked, seed" in capsys.readouterr().out
+    run("SASRecM", epochs=1, eval_target_below=10)
+    assert (
+        "all items ranked, users whose target has fewer than 10 training interactions, seed" in capsys.readouterr().out
+    )
