@@ -15,8 +15,8 @@ usage: msm4sr [run] --model=MODEL --dataset=DATASET [--config_files=a.yaml b.yam
        msm4sr study NAME --dataset=DATASET ...   (msm4sr study --help)
        msm4sr features import|info|check ...     (msm4sr features --help)
 
-MODEL is MSM4SR, MSM4SRPretrain, SASRecM, UniSRec, DIFSR, MVRNN, or any model of RecBole. Settings and their values are
-in properties/.
+MODEL is MSM4SR, MSM4SRPretrain, SASRecM, UniSRec, UniSRecPretrain, DIFSR, MVRNN, GRCN, DualGNN, CLCRec, or any general
+or sequential model of RecBole. Settings and their values are in properties/.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from recbole_msm4sr.cli import main, parse_arguments
 from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.registry import our_models
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -133,3 +135,9 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--model=MODEL" in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert main([]) == 2
+
+
+def test_help_names_every_model_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    named = set(re.findall(r"\w+", capsys.readouterr().out))
+    assert named >= set(our_models())
