@@ -16,7 +16,7 @@ from recbole_msm4sr.studies.catalogue import STUDIES, Study, cross_domain
 from recbole_msm4sr.studies.cells import Variant
 
 if TYPE_CHECKING:  # needs the packages of the extra "study"
-    from recbole_msm4sr.studies.compare import Plan
+    from recbole_msm4sr.studies.plan import Plan
 
 CROSS_DOMAIN = "cross-domain"
 _SETTINGS = (
@@ -40,7 +40,8 @@ def main(argv: Sequence[str]) -> int:
     out = Path(arguments.out or f"studies/{arguments.dataset}/{arguments.name}")
     _log_to_console()
     try:
-        from recbole_msm4sr.studies.compare import check, compare
+        from recbole_msm4sr.studies.compare import compare
+        from recbole_msm4sr.studies.plan import check
         from recbole_msm4sr.studies.report import markdown, write_report
     except ModuleNotFoundError as error:
         raise UserError(f'studies need {error.name}: pip install "recbole-msm4sr[study]"') from error
@@ -107,7 +108,7 @@ def _plan(
 ) -> Plan:
     """The study as the command line asks for it; ``common`` and ``of_row`` are its settings."""
     from recbole_msm4sr.config import read_yaml
-    from recbole_msm4sr.studies.compare import Plan
+    from recbole_msm4sr.studies.plan import Plan
 
     variants = [
         replace(variant, settings={**variant.settings, **of_row.get(variant.label, {})}) for variant in study.variants()
@@ -152,7 +153,7 @@ def _rows(models: str) -> tuple[Variant, ...]:
 def _pretrained(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> dict[str, str]:
     """Pre-train on the source; returns the checkpoints by the name of the model that starts from them."""
     from recbole_msm4sr import registry
-    from recbole_msm4sr.studies.compare import readable
+    from recbole_msm4sr.studies.plan import readable
     from recbole_msm4sr.studies.pretraining import pretrain
 
     checkpoints = {}

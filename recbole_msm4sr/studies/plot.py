@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from recbole_msm4sr.studies.compare import Comparison, Row
+from recbole_msm4sr.studies.comparison import Comparison, Row
 
 _SUBJECT, _OTHER, _INK = "#1b6ca8", "#b8c4ce", "#333333"
 _COLOURS = ("#e0812b", _SUBJECT, "#4c956c", "#8e5ea2", "#777777")

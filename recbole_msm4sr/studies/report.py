@@ -16,7 +16,7 @@ from recbole_msm4sr.evaluation.report import describe_evaluation
 from recbole_msm4sr.files import atomic_file
 from recbole_msm4sr.studies.catalogue import Study
 from recbole_msm4sr.studies.cells import Cell
-from recbole_msm4sr.studies.compare import Comparison, Row, among_unseen, best, sign_of
+from recbole_msm4sr.studies.comparison import Comparison, Row, among_unseen, best, sign_of
 from recbole_msm4sr.studies.paper import BEST_OTHER, paper_gains
 from recbole_msm4sr.studies.plot import plot_bars, plot_losses, plot_sweeps
 from recbole_msm4sr.training.run_folder import environment, write_json

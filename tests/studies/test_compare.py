@@ -17,7 +17,8 @@ from recbole_msm4sr.errors import DivergedError
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
 from recbole_msm4sr.studies import cells
 from recbole_msm4sr.studies.catalogue import Study
-from recbole_msm4sr.studies.compare import Comparison, Plan, Row, p_values
+from recbole_msm4sr.studies.comparison import Comparison, Row, p_values
+from recbole_msm4sr.studies.plan import Plan
 from recbole_msm4sr.studies.report import markdown
 
 Tiny = tuple[Path, str]
