@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 from recbole_msm4sr.config import Config
 from recbole_msm4sr.errors import DivergedError
@@ -13,6 +11,7 @@ from recbole_msm4sr.studies.cells import Cell, Cells, Variant
 from recbole_msm4sr.studies.comparison import Comparison, Row, p_values
 from recbole_msm4sr.studies.plan import Plan, check, readable_grid
 from recbole_msm4sr.studies.search import Search, drawn_points
+from recbole_msm4sr.studies.sharing import busy_last
 
 
 def compare(plan: Plan, out: Path) -> Comparison:
@@ -29,48 +28,53 @@ def compare(plan: Plan, out: Path) -> Comparison:
         bigger = configs[0]["valid_metric_bigger"]
         search = Search(out / "search.journal", cells, plan.n_trials, plan.first_seed, bigger=bigger)
     subject = next(variant for variant in variants if variant.label == plan.subject)
-    rows, diverged = [], []
-    for number, variant in enumerate(variants, start=1):
-        getLogger(__name__).info(f"{variant.label} ({number} of {len(variants)})")
-        tuned = subject if plan.tune_once else variant
-        grid = readable_grid(plan, tuned)
+    rows: dict[str, Row | None] = {}
+
+    def fill(number: int, wait: bool) -> None:
+        variant = variants[number]
+        getLogger(__name__).info(f"{variant.label} ({number + 1} of {len(variants)})")
         try:
-            chosen = search.best(tuned, grid) if search and grid else {}
-            tested = _run_seeds(plan, variant, chosen, cells)
+            rows[variant.label] = _row(plan, variant, subject if plan.tune_once else variant, cells, search, wait)
         except DivergedError as error:
             if variant is subject:
                 raise
             getLogger(__name__).info(f"{error}; its row is left out")
-            diverged.append(variant.label)
-            continue
-        n_tried = len(drawn_points(grid, plan.n_trials, plan.first_seed)) if search and grid else 0
-        configuration = Config(variant.model, plan.dataset, config_dict={**variant.settings, **chosen}).resolved
-        done = {seed: cell for seed, cell in tested.items() if cell is not None}
-        rows.append(Row(variant, chosen, n_tried, configuration, done, sorted(set(tested) - set(done))))
-    return Comparison(plan, rows, p_values(rows, plan.subject), diverged)
+            rows[variant.label] = None
+
+    busy_last(range(len(variants)), fill)
+    done = [row for variant in variants if (row := rows[variant.label])]
+    diverged = [variant.label for variant in variants if not rows[variant.label]]
+    return Comparison(plan, done, p_values(done, plan.subject), diverged)
 
 
-def _run_seeds(plan: Plan, variant: Variant, chosen: Mapping[str, Any], cells: Cells) -> dict[int, Cell | None]:
-    """Run and test a variant with its best settings.
+def _row(plan: Plan, variant: Variant, tuned: Variant, cells: Cells, search: Search | None, wait: bool) -> Row:
+    """Choose a variant's settings, then run and test it with them.
 
-    Returns:
-        The cell of every seed, in their order; ``None`` of one that diverged.
+    Args:
+        tuned: the variant whose settings are searched for.
+        search: ``None``: no search.
+        wait: whether to wait for runs that another process is at.
 
     Raises:
-        DivergedError: it diverged with every seed.
+        BlockingIOError: another process is at some of the runs, and ``wait`` is false.
+        DivergedError: it diverged with all settings or with every seed.
         UserError: what a run raises.
     """
+    grid = readable_grid(plan, tuned)
+    chosen = search.best(tuned, grid, wait=wait) if search and grid else {}
     tested: dict[int, Cell | None] = {}
-    missing = list(range(plan.first_seed, plan.first_seed + plan.n_seeds))
-    for wait in (False, True):  # what another process is at comes last
-        for seed in list(missing):
-            try:
-                tested[seed] = cells.get(variant, chosen, seed, test=True, wait=wait)
-            except BlockingIOError:
-                continue
-            except DivergedError:
-                tested[seed] = None
-            missing.remove(seed)
-    if not any(tested.values()):
+
+    def test(seed: int, wait: bool) -> None:
+        try:
+            tested[seed] = cells.get(variant, chosen, seed, test=True, wait=wait)
+        except DivergedError:
+            tested[seed] = None
+
+    seeds = range(plan.first_seed, plan.first_seed + plan.n_seeds)
+    busy_last(seeds, test, wait=wait)
+    done = {seed: cell for seed in seeds if (cell := tested[seed])}
+    if not done:
         raise DivergedError(f"{variant.label} diverged with every seed: give it a lower learning rate")
-    return dict(sorted(tested.items()))
+    n_tried = len(drawn_points(grid, plan.n_trials, plan.first_seed)) if search and grid else 0
+    configuration = Config(variant.model, plan.dataset, config_dict={**variant.settings, **chosen}).resolved
+    return Row(variant, chosen, n_tried, configuration, done, [seed for seed in seeds if seed not in done])

@@ -18,6 +18,7 @@ from optuna.trial import TrialState, create_trial
 from recbole_msm4sr.errors import DivergedError, UserError
 from recbole_msm4sr.studies.cells import Cells, Variant
 from recbole_msm4sr.studies.journal import open_journal
+from recbole_msm4sr.studies.sharing import busy_last
 
 Grid = Mapping[str, Sequence[Any]]
 
@@ -55,13 +56,14 @@ class Search:
         self.storage = open_journal(path)
         self.cells, self.n_trials, self.seed, self.bigger = cells, n_trials, seed, bigger
 
-    def best(self, variant: Variant, grid: Grid) -> dict[str, Any]:
+    def best(self, variant: Variant, grid: Grid, *, wait: bool = True) -> dict[str, Any]:
         """The point of a grid with the best valid score; of equal ones, the first that was drawn.
 
         Args:
             grid: setting to its values; the paper's is in ``properties/study/grid.yaml``.
 
         Raises:
+            BlockingIOError: another process tries the last ones, and ``wait`` is false.
             DivergedError: training diverged at every point.
         """
         points = drawn_points(grid, self.n_trials, self.seed)
@@ -72,17 +74,16 @@ class Search:
             load_if_exists=True,
         )
         scores: dict[int, float | None] = {}
-        for wait in (False, True):  # what another process is at comes last
-            for number, point in enumerate(points):
-                if number in scores:
-                    continue
-                try:
-                    scores[number] = self.cells.get(variant, point, self.seed, test=False, wait=wait).valid_score
-                except BlockingIOError:
-                    continue
-                except DivergedError:
-                    scores[number] = None
-                _record(study, grid, point, scores[number])
+
+        def attempt(number: int, wait: bool) -> None:
+            try:
+                cell = self.cells.get(variant, points[number], self.seed, test=False, wait=wait)
+                scores[number] = cell.valid_score
+            except DivergedError:
+                scores[number] = None
+            _record(study, grid, points[number], scores[number])
+
+        busy_last(range(len(points)), attempt, wait=wait)
         sign = 1 if self.bigger else -1
         ranked = sorted((-sign * score, number) for number, score in scores.items() if score is not None)
         if not ranked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from recbole_msm4sr import config
 from recbole_msm4sr.cli import main
 from recbole_msm4sr.errors import DivergedError
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
+from recbole_msm4sr.files import locked
 from recbole_msm4sr.studies import cells
 from recbole_msm4sr.studies.catalogue import Study
 from recbole_msm4sr.studies.comparison import Comparison, Row, p_values
 from recbole_msm4sr.studies.plan import Plan
 from recbole_msm4sr.studies.report import markdown
+from recbole_msm4sr.training.recipe import RANKS
 
 Tiny = tuple[Path, str]
 
@@ -95,6 +98,33 @@ def test_nothing_is_run_twice_and_an_interrupted_comparison_goes_on(
     assert Path("out/table.json").read_bytes() == first
     assert main(_argv(tiny_dataset, grid, "--trials=2", "--seeds=3")) == 0
     assert runs[8:] == [("SASRecM", True), ("GRU4Rec", True)]
+
+
+def test_a_row_that_another_process_is_at_comes_last(
+    tiny_dataset: Tiny, grid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(_argv(tiny_dataset, grid, "--trials=2", "--epochs=1")) == 0
+    before = Path("out/table.json").read_bytes()
+    [trial, _] = [path for path in Path("out/cells").glob("SASRecM-*") if not (path / RANKS).is_file()]
+    (trial / "cell.json").unlink()
+    for path in Path("out/cells").glob("GRU4Rec-*/cell.json"):
+        path.unlink()
+    runs: list[str] = []
+    original = cells.run
+    with ExitStack() as other_process:
+        other_process.enter_context(locked(trial / "lock"))
+
+        def recording(model: str, *args: object, **kwargs: object) -> object:
+            result = original(model, *args, **kwargs)  # type: ignore[arg-type]
+            runs.append(model)
+            if runs == ["GRU4Rec"] * 4:
+                other_process.close()
+            return result
+
+        monkeypatch.setattr(cells, "run", recording)
+        assert main(_argv(tiny_dataset, grid, "--trials=2", "--epochs=1")) == 0
+    assert runs == [*["GRU4Rec"] * 4, "SASRecM"]
+    assert Path("out/table.json").read_bytes() == before
 
 
 def test_an_interrupted_search_tries_the_same_points_as_one_that_was_not(
