@@ -125,8 +125,8 @@ class StageTrainer(SafeCheckpoints):
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
         validates = bool(valid_data) and self.eval_step > 0
-        if saved and self.start_epoch == 0:
-            self._save_checkpoint(-1)  # with no epoch to train, the initial weights are the result
+        if saved and self.epochs == 0:
+            self._save_checkpoint(-1)  # the initial weights are the result
         stop = self.stopped
         for epoch in range(self.start_epoch, self.epochs):
             if stop:
@@ -157,6 +157,8 @@ class StageTrainer(SafeCheckpoints):
                     self.best_valid_result, self.best_epoch = result, epoch
                 if callback_fn:
                     callback_fn(epoch, score)
+            if saved and epoch == 0:
+                self._forget_progress()
             if verbose:
                 getLogger().info(self._epoch_line(epoch, losses, score, is_best and validates, seconds, train_data))
             self.epoch_seconds.append(seconds)
@@ -192,6 +194,11 @@ class StageTrainer(SafeCheckpoints):
         if isinstance(train_data, AbstractDataLoader):
             train_data.generator.set_state(content["loader"])
         checkpoint.restore_random_state(content["random"])
+
+    @processes.main_only
+    def _forget_progress(self) -> None:
+        """Until a fresh training has an epoch, an earlier one can be resumed; then its best weights are overwritten."""
+        self.resume_file.unlink(missing_ok=True)
 
     @processes.main_only
     def _save_progress(self, epoch: int, train_data: Any) -> None:

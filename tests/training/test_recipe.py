@@ -193,6 +193,30 @@ def test_an_interrupted_stage_starts_anew_unless_asked_to_resume(run: Any, monke
     assert "pretrain epoch 1/2" in log
 
 
+def test_a_fresh_start_without_an_epoch_leaves_the_interrupted_stage_as_it_was(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any, **__: Any) -> None:
+        raise _Interrupted
+
+    settings = {"training": "finetune", "epochs": 40, "learning_rate": 0.01, "stopping_step": 40}
+    whole = run("MSM4SR", **settings)
+    best = stages(whole)[0]["best_epoch"]
+    assert 2 <= best < 40, "the best epoch lies between the interruption and the end, else this tests nothing"
+    for path in Path("saved").rglob("stage.json"):
+        path.unlink()
+    with monkeypatch.context() as patch, pytest.raises(_Interrupted):
+        interrupt_after(best + 1, "finetune", patch)
+        run("MSM4SR", **settings)
+    with monkeypatch.context() as patch, pytest.raises(_Interrupted):
+        patch.setattr(StageTrainer, "_mean_losses", die)
+        run("MSM4SR", **settings)
+    resumed = run("MSM4SR", **settings, resume=True)
+    assert stages(resumed)[0]["best_epoch"] == best
+    assert same(weights(resumed), weights(whole))
+    assert resumed["test_result"] == whole["test_result"]
+
+
 def test_pretraining_can_validate_and_keep_its_best_epoch(run: Any) -> None:
     pretrain = stages(run("MSM4SR", pretrain_eval_step=1, pretrain_epochs=3))[0]
     assert pretrain["best_epoch"] in (1, 2, 3)
