@@ -85,7 +85,9 @@ def _add_preparation(command: argparse.ArgumentParser) -> None:
     rules = command.add_argument_group("interactions (default: users with 5; for table I's sets, what is nearest)")
     rules.add_argument("--min-user", type=int, metavar="N", help="users with fewer interactions go (default: 5)")
     rules.add_argument("--min-item", type=int, metavar="N", help="items too, repeated until none goes (default: 0)")
-    rules.add_argument("--repeats", choices=REPEATS, help="of a user and an item (default: keep)")
+    rules.add_argument(
+        "--repeats", choices=REPEATS, help="of a user and an item; distinct: of equal times one (default: distinct)"
+    )
     rules.add_argument("--require", type=_list_of(MODALITIES), metavar="text,image", help="only items that have these")
     text = command.add_argument_group("text and pictures")
     text.add_argument("--max-sentences", type=_positive, default=10, help="of an item (default: %(default)s)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 from dataset_prep.encoding_steps import features_step, words_step
@@ -17,7 +18,7 @@ from dataset_prep.pictures.collect import collect_pictures
 from dataset_prep.pictures.folder import find_pictures
 from dataset_prep.pictures.sources import write_folder_sources
 from dataset_prep.ranks import once
-from dataset_prep.records import read_records
+from dataset_prep.records import read_image_keywords, read_records
 from dataset_prep.rejected import Rejected
 from dataset_prep.sources import Source
 from dataset_prep.steps import read_summary, run_step
@@ -65,17 +66,22 @@ def _modalities(source: Source, layout: Layout, options: Options) -> tuple[str, 
     """
     chosen = source.modalities if options.modalities is None else options.modalities
     catalogue = source.catalogue_file(layout)
-    words_will_do = source.keywords is not None and options.image_features == "keywords"
-    if "image" in chosen and source.pictures is None and catalogue is None and not words_will_do:
+    nothing_to_see = source.pictures is None and catalogue is None
+    if "image" in chosen and nothing_to_see and _given_words(source, options) is None:
         raise UserError("there are no pictures: give --images, or links to them in --text, or leave image out")
     if "text" in chosen and catalogue is None:
         raise UserError("there is no text to encode: give a catalogue (--text), or leave text out of the modalities")
     return chosen
 
 
+def _given_words(source: Source, options: Options) -> Path | None:
+    """The file of the user's that the image store is made of; None: words or vectors of the pictures themselves."""
+    return source.keywords if options.image_features == "keywords" else None
+
+
 def _needs_pictures(source: Source, options: Options) -> bool:
     """Whether to collect pictures: not where their words are given and their links are all that there is of them."""
-    return source.keywords is None or source.pictures is not None or options.image_features != "keywords"
+    return source.pictures is not None or _given_words(source, options) is None
 
 
 def _get(source: Source, layout: Layout, options: Options) -> None:
@@ -100,7 +106,8 @@ def _interactions(source: Source, layout: Layout, options: Options) -> None:
     needs_items = nearest or (options.rules is not None and options.rules.item_set is not None)
     inputs = [source.interaction_file(layout)]
     if needs_items:
-        inputs += [path for path in (catalogue, source.pictures) if path is not None]
+        pictures = _given_words(source, options) or source.pictures
+        inputs += [path for path in (catalogue, pictures) if path is not None]
 
     def work() -> Mapping[str, Any]:
         rejected = Rejected()
@@ -110,17 +117,20 @@ def _interactions(source: Source, layout: Layout, options: Options) -> None:
             rules,
             rejected=rejected,
             reference=reference,
-            item_sets=_item_sets(source, layout) if needs_items else None,
+            item_sets=_item_sets(source, layout, options) if needs_items else None,
         )
 
     settings = {**source.settings, "rules": asdict(rules) if isinstance(rules, Rules) else rules}
     run_step(layout, "interactions", settings=settings, inputs=inputs, outputs=[layout.interactions], work=work)
 
 
-def _item_sets(source: Source, layout: Layout) -> dict[str, set[str]]:
-    """Items with text, with a picture, with both: a picture that is named, for none has been fetched yet."""
+def _item_sets(source: Source, layout: Layout, options: Options) -> dict[str, set[str]]:
+    """Items with text, with a picture, with both; a picture that is named or has words: none is fetched yet."""
     sets = items_with(source.catalogue(layout, Rejected()))
-    if source.pictures is not None:
+    words = _given_words(source, options)
+    if words is not None:
+        sets["image"] = {item for item, pictures in read_image_keywords(words).items() if any(pictures)}
+    elif source.pictures is not None:
         known = {item for _, item, _ in source.events(layout, Rejected())}
         sets["image"] = set(find_pictures(source.pictures, known))
     return {**sets, BOTH: sets["text"] & sets["image"]}

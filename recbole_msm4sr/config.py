@@ -28,7 +28,9 @@ PROPERTIES = _HERE / "properties" if (_HERE / "properties").is_dir() else _HERE.
 _RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 
 #: Keys that RecBole reads but has no default for.
-_KEYS_WITHOUT_DEFAULT = frozenset({"model", "dataset", "config_files", "device", "encoding", "reg_weight"})
+_KEYS_WITHOUT_DEFAULT = frozenset({"model", "dataset", "config_files", "device", "encoding"})
+#: Keys of RecBole's loaders and losses, which packed training does not have.
+_UNREAD_BY_PACKED = frozenset({"require_pow", "shuffle", "train_neg_sample_args", "transform"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -153,17 +155,20 @@ class Config(RecBoleConfig):
             final["window_stride"] = -(-final["MAX_ITEM_LIST_LENGTH"] // 2)
         settings.check(final, is_ours=self.spec.is_ours)
         is_sequential = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
-        if (
-            is_sequential
-            and final.get("loss_type") == "CE"
-            and "train_neg_sample_args" not in self.external_config_dict
-        ):
-            final["train_neg_sample_args"] = None  # cross entropy ranks all items; RecBole asks its users to say so
+        ranks_all = is_sequential and final.get("loss_type") == "CE"  # which RecBole asks its users to say again
+        if self.spec.is_packed or (ranks_all and "train_neg_sample_args" not in self.external_config_dict):
+            final["train_neg_sample_args"] = None
         if "load_col" not in self.external_config_dict and final["load_col"] is None:  # a user's None reads all columns
             final["load_col"] = self._columns_to_load()
         if isinstance(final["eval_args"], dict):  # a part of eval_args does not undo the rest
-            final["eval_args"] = {**self.internal_config_dict["eval_args"], **final["eval_args"]}
+            known = self.internal_config_dict["eval_args"]
+            for key in final["eval_args"]:
+                if key not in known:
+                    raise UserError(f"unknown setting {key!r} in eval_args{_hint(key, known)}")
+            final["eval_args"] = {**known, **final["eval_args"]}
         read = self._keys_read()
+        if self.spec.name == "S3Rec" and "train_stage" not in self.external_config_dict:
+            read.discard("train_stage")  # RecBole's default is one stage, ours are both
         self.resolved = copy.deepcopy({key: value for key, value in final.items() if key in read})
         root = Path(final["data_path"])
         super()._set_default_parameters()
@@ -200,9 +205,11 @@ class Config(RecBoleConfig):
         """Keys that this model, or RecBole's general machinery, reads."""
         arguments = {key for keys in self.parameters.values() for key in keys}
         read = set(self.internal_config_dict) - {"MODEL_TYPE"} | arguments | _KEYS_WITHOUT_DEFAULT
+        if self.spec.is_packed:
+            read -= _UNREAD_BY_PACKED
         if not self.spec.is_ours:  # some of RecBole's models have settings without a default
             source = inspect.getsource(sys.modules[self.spec.model_class.__module__])
-            read |= set(re.findall(r"config\[[\"'](\w+)[\"']\]", source))
+            read |= {"reg_weight", *re.findall(r"config\[[\"'](\w+)[\"']\]", source)}
         return read
 
     def _check_keys(self, read: set[str]) -> None:
@@ -214,10 +221,8 @@ class Config(RecBoleConfig):
         unread += [key for key in self.file_config_dict if key not in read and key not in elsewhere]
         if unread:
             key = unread[0]
-            near = difflib.get_close_matches(str(key), sorted(read), n=1, cutoff=0.75)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            if key in elsewhere and not near:
-                hint = f": other models read it, {self.spec.name} does not"
+            of_others = f": other models read it, {self.spec.name} does not"
+            hint = of_others if key in elsewhere else _hint(key, read)
             raise UserError(f"unknown setting {key!r} for {self.spec.name}{hint}")
         self._drop_keys_not_in(read)
 
@@ -236,7 +241,13 @@ class Config(RecBoleConfig):
         return columns
 
 
+def _hint(key: str, known: Iterable[str]) -> str:
+    """What may have been meant by an unknown key, as the end of a message."""
+    near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.75)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def _keys_of_any_model() -> set[str]:
     """Every key in RecBole's and our properties."""
     files = [*_RECBOLE_PROPERTIES.glob("model/*.yaml"), *PROPERTIES.glob("model/*.yaml")]
-    return {key for path in files for key in read_yaml(path)}
+    return {key for path in files for key in read_yaml(path)} | _UNREAD_BY_PACKED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from recbole_msm4sr.errors import UserError
@@ -53,6 +54,8 @@ _names = Rule(
     "a list of columns, such as [class]",
 )
 
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
 RULES: dict[str, Rule] = {
     "adaptor_dropout_prob": _probability,
     "allow_missing_features": _flag,
@@ -60,6 +63,9 @@ RULES: dict[str, Rule] = {
     "attn_dropout_prob": _probability,
     "attribute_hidden_size": _whole(1),
     "attribute_weight": _non_negative,
+    "clip_grad_norm": _optional(
+        Rule(lambda x: isinstance(x, Mapping) and "max_norm" in x, "a mapping such as {max_norm: 5, norm_type: 2}")
+    ),
     "cmcl_weight": _non_negative,
     "content_weight": _share,
     "corruption_prob": _probability,
@@ -122,6 +128,7 @@ RULES: dict[str, Rule] = {
     "sequence_dropout": _probability,
     "shuffle_buffer": _whole(1),
     "similarity": _one_of("dot", "cosine"),
+    "state": Rule(lambda x: x is None or (isinstance(x, str) and x.lower() in _LEVELS), f"one of {', '.join(_LEVELS)}"),
     "stopping_step": _whole(0),
     "temperature": _positive,
     "train_batch_size": _whole(1),
@@ -158,6 +165,8 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
     for key in _PICKLED:
         if settings.get(key):
             raise UserError(f"{key} is not supported: it stores pickled objects; remove it")
+    if settings.get("log_wandb") and find_spec("wandb") is None:
+        raise UserError("log_wandb needs the package wandb, which is not installed: pip install wandb")
     if not is_ours:
         return
     if not settings["modalities"] and not settings.get("selected_features"):
@@ -182,6 +191,20 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
             f"training: {settings['training']} starts from scratch: leave out pretrained_path, or set training to "
             "two_stage"
         )
+    missing = set(settings["modalities"]) - set(settings.get("pretrain_modalities") or settings["modalities"])
+    if missing:
+        raise UserError(
+            f"pretrain_modalities ({settings['pretrain_modalities']}) must include all modalities of fine-tuning: "
+            f"{', '.join(sorted(missing))} is missing"
+        )
+    starts = settings.get("pretrained_path") or (
+        settings.get("training") == "two_stage" and settings["pretrain_epochs"]
+    )
+    if settings.get("freeze_transformer") and not starts:
+        raise UserError(
+            "freeze_transformer would freeze a transformer that nothing has trained: set training to two_stage, or "
+            "give a pretrained_path"
+        )
     pretrains = "use_nip" in settings and settings.get("training", "two_stage") != "finetune"
     if pretrains and not settings["use_nip"]:
         modalities = settings.get("pretrain_modalities") or settings["modalities"]
@@ -193,7 +216,7 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
 
 _SHARED = frozenset(
     {
-        "epochs", "eval_batch_size", "eval_step", "eval_target_below", "learning_rate", "MAX_ITEM_LIST_LENGTH",
-        "resume", "reuse", "seed", "stopping_step", "train_batch_size", "weight_decay",
+        "clip_grad_norm", "epochs", "eval_batch_size", "eval_step", "eval_target_below", "learning_rate",
+        "MAX_ITEM_LIST_LENGTH", "resume", "reuse", "seed", "state", "stopping_step", "train_batch_size", "weight_decay",
     }
 )  # fmt: skip

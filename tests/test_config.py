@@ -61,7 +61,16 @@ def test_a_key_like_no_other_is_refused_without_a_guess() -> None:
 
 @pytest.mark.parametrize(
     ("model", "key"),
-    [("SASRec", "similarity"), ("SASRec", "pretrain_epochs"), ("GRU4Rec", "n_heads"), ("SASRecM", "temperature")],
+    [
+        ("SASRec", "similarity"),
+        ("SASRec", "pretrain_epochs"),
+        ("GRU4Rec", "n_heads"),
+        ("SASRecM", "temperature"),
+        ("MSM4SR", "train_neg_sample_args"),
+        ("MSM4SR", "shuffle"),
+        ("SASRecM", "reg_weight"),
+        ("DIFSR", "transform"),
+    ],
 )
 def test_keys_of_other_models_are_refused_as_settings_but_allowed_in_files(
     model: str, key: str, yaml_file: Any
@@ -120,6 +129,8 @@ def test_a_file_that_switches_a_loss_of_msm4sr_off_can_be_shared_with_sasrecm(ya
         ("train_mode", "padded", "one of packed, prefix"),
         ("learner", "lion", "one of adam"),
         ("use_id", "no", "true or false"),
+        ("clip_grad_norm", 1.0, "a mapping such as {max_norm: 5, norm_type: 2}, or nothing"),
+        ("state", "verbose", "one of debug, info, warning, error, critical"),
         ("use_id", 0, "true or false"),
         ("modalities", "text", "a list of text and image"),
         ("modalities", [], "a list of text and image"),
@@ -154,6 +165,14 @@ def test_a_value_out_of_range_is_refused_with_what_it_may_be(key: str, value: An
         ({"topk": [5, 0]}, "topk must be a positive integer"),
         ({"save_dataset": True}, "save_dataset is not supported"),
         ({"eval_args": 3}, "should be a dict"),
+        ({"eval_args": {"splt": {"RS": [8, 1, 1]}}}, "unknown setting 'splt' in eval_args; did you mean 'split'?"),
+        (
+            {"pretrain_modalities": ["text"]},
+            "pretrain_modalities (['text']) must include all modalities of fine-tuning: image is missing",
+        ),
+        ({"freeze_transformer": True, "training": "finetune"}, "a transformer that nothing has trained"),
+        ({"freeze_transformer": True, "pretrain_epochs": 0}, "a transformer that nothing has trained"),
+        ({"freeze_transformer": True, "training": "e2e"}, "a transformer that nothing has trained"),
         ({"data_path": None}, "configuration of MSM4SR"),
     ],
 )
@@ -180,6 +199,17 @@ def test_metrics_that_are_no_names_are_refused(settings: dict[str, Any]) -> None
 @pytest.mark.parametrize("metric", ["Recall@7", "Bogus@20", "MRR@20"])
 def test_a_valid_metric_that_is_not_computed_is_refused(metric: str) -> None:
     refusal("MSM4SR", valid_metric=metric)
+
+
+def test_the_general_models_keep_the_settings_of_their_loaders() -> None:
+    assert make("GRCN", reg_weight=0.5, shuffle=False)["reg_weight"] == 0.5
+    assert make("SASRec", state="DEBUG", clip_grad_norm={"max_norm": 1})["clip_grad_norm"] == {"max_norm": 1}
+
+
+def test_a_logger_that_is_not_installed_is_missed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recbole_msm4sr.settings.find_spec", lambda _: None)
+    for model in ("MSM4SR", "SASRec"):
+        assert "needs the package wandb" in refusal(model, log_wandb=True)
 
 
 # --- values as text

@@ -36,6 +36,8 @@ def draw(inventory: Inventory, max_items: int, missing_share: float, order: str,
         raise UserError(f"missing_share is {missing_share}: it must be between 0 and 1")
     if order not in ORDERS:
         raise UserError(f"order is {order!r}: it must be one of {', '.join(ORDERS)}")
+    if seed < 0:
+        raise UserError(f"seed is {seed}: it must be 0 or more")
     if order == "popular" and inventory.interactions is None:
         raise UserError("the most popular items are not known without interactions: choose the order random")
     rng = np.random.default_rng(seed)

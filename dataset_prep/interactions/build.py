@@ -83,6 +83,8 @@ def build_interactions(
         finished.replace(layout.interactions)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if rules.repeats == "distinct" and (n_duplicates := _n_duplicates(rules, left, before)):
+        logger.info("%s exact duplicates left out: equal user, item and time (repeats: all keeps them)", n_duplicates)
     logger.info(
         "%s: %s users, %s items, %s interactions (%s)",
         layout.interactions.name,
@@ -121,6 +123,13 @@ def _nearest(parts: list[Path], reference: Sizes, known: ItemSets, folder: Path)
     trial.unlink()
     logger.info("nearest to table I of %d candidate rules: %s (distance %.3f)", len(tried), best.describe(), least)
     return best, candidates
+
+
+def _n_duplicates(rules: Rules, left: Mapping[str, int], before: Sizes) -> int:
+    """How many events the rule on repeats took."""
+    counts = [before.interactions, *left.values()]
+    place = list(left).index(rules.describe_repeats())
+    return counts[place] - counts[place + 1]
 
 
 def _items_of(rules: Rules, known: ItemSets) -> NDArray[np.int64] | None:

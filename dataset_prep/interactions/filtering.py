@@ -96,9 +96,9 @@ def _is_in(values: NDArray[np.int64], allowed: NDArray[np.int64]) -> NDArray[np.
 def _without_repeats(events: NDArray, rules: Rules) -> NDArray[np.bool_]:
     """Which of the events, sorted by user, item and time, stay."""
     starts = np.ones(len(events) + 1, dtype=bool)  # whether an event is another one than the event before it
-    if rules.keeps_everything:
+    if rules.repeats == "all":
         return starts[:-1]
-    fields = ["user", "item", "time"] if rules.repeats == "keep" else ["user", "item"]
+    fields = ["user", "item", "time"] if rules.repeats == "distinct" else ["user", "item"]
     starts[1:-1] = np.any([events[field][1:] != events[field][:-1] for field in fields], axis=0)
     return starts[1:] if rules.repeats == "last" else starts[:-1]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recbole_msm4sr.errors import UserError
 
-REPEATS = ("keep", "first", "last")
+REPEATS = ("all", "distinct", "first", "last")
 
 
 @dataclass(frozen=True)
@@ -16,18 +16,16 @@ class Rules:
 
     Attributes:
         item_set: name of a set of items (those with text, say); events with other items go. None: all items.
-        repeats: of a user's events with the same item ``keep`` all, or only the ``first`` or the ``last`` in time
-            (equal times: in the file).
-        keep_duplicates: whether events with equal user, item *and* time all stay. The releases list some reviews
-            twice; one person does one thing once at a time, so by default the first stays.
+        repeats: of a user's events with the same item ``all`` stay, or all but exact duplicates, those of equal time
+            (``distinct``: the releases list some reviews twice), or only the ``first`` or the ``last`` in time; of
+            equal times the first in the file, ``last``: the last.
         min_user: users with fewer events go.
         min_item: items with fewer events go, after the users.
         to_fixed_point: repeat the last two until neither removes anything (the k-core); else each is applied once.
     """
 
     item_set: str | None = None
-    repeats: str = "keep"
-    keep_duplicates: bool = False
+    repeats: str = "distinct"
     min_user: int = 5
     min_item: int = 0
     to_fixed_point: bool = True
@@ -49,24 +47,19 @@ class Rules:
         return "; ".join([*parts, core])
 
     def describe_repeats(self) -> str:
-        """In words: ``repeats: keep``."""
-        return f"repeats: {self.repeats}{', duplicates too' if self.keeps_everything else ''}"
-
-    @property
-    def keeps_everything(self) -> bool:
-        """Whether no repeat goes, exact duplicates included."""
-        return self.repeats == "keep" and self.keep_duplicates
+        """In words: ``repeats: distinct``."""
+        return f"repeats: {self.repeats}"
 
 
 def candidate_rules(item_sets: Iterable[str] = ()) -> list[Rules]:
     """The rules that are tried to come near table I, which the paper describes as '"5-core" subsets'; plainest first.
 
-    All items or those of one of ``item_sets``; all repeats, all but exact duplicates, or the first; users with 5
+    All items or those of one of ``item_sets``; all repeats but exact duplicates, all, or the first; users with 5
     events, or the 5-core of users and items.
     """
     return [
-        Rules(item_set, repeats, keep_duplicates, 5, min_item)
+        Rules(item_set, repeats, 5, min_item)
         for item_set in (None, *item_sets)
-        for repeats, keep_duplicates in (("keep", False), ("keep", True), ("first", False))
+        for repeats in ("distinct", "all", "first")
         for min_item in (0, 5)
     ]

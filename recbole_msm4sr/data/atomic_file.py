@@ -14,13 +14,15 @@ def read_header(path: str | os.PathLike[str], separator: str, encoding: str | No
     """The cells of the first line, ``field:type`` each.
 
     Raises:
-        UserError: there is no such encoding.
+        UserError: there is no such encoding, or it is not the file's.
     """
     try:
         with open(path, encoding=encoding or "utf-8", errors="replace") as file:
             return file.readline().rstrip("\n").split(separator)
     except LookupError as error:
         raise UserError(f"encoding: {error}") from error
+    except UnicodeError as error:  # UTF-16 without a byte order mark, whatever errors= says
+        raise UserError(f"{path} is not {encoding} ({error}): set encoding to the file's") from error
 
 
 def find_short_line(path: str | os.PathLike[str], separator: str, encoding: str | None) -> str | None:

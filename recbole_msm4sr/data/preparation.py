@@ -149,14 +149,25 @@ def _require_files(config: Any, folder: Path) -> None:
             raise UserError(f"the demo data set could not be generated in {folder}; see the message above")
     if not inter.is_file():
         raise UserError(f"there is no data set {inter}: set data_path to the folder that holds {config['dataset']}/")
+    _require_columns(config, inter)
+
+
+def _require_columns(config: Any, inter: Path) -> None:
+    """Check that users and items are tokens and times are numbers; RecBole would sort tokens of time as they appear."""
     header = read_header(inter, config["field_separator"], config["encoding"])
-    fields = [column.split(":")[0] for column in header]
-    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
-        if config[key] not in fields:
+    if header[0].startswith("\ufeff"):
+        raise UserError(f"{inter} starts with a byte order mark: save it without one, or set encoding to utf-8-sig")
+    types = {field: kind for field, _, kind in (column.partition(":") for column in header)}
+    for key, kind in (("USER_ID_FIELD", "token"), ("ITEM_ID_FIELD", "token"), ("TIME_FIELD", "float")):
+        field = config[key]
+        if field not in types:
             raise UserError(
-                f"{inter} has no column {config[key]!r} in its first line ({', '.join(header)}): "
+                f"{inter} has no column {field!r} in its first line ({', '.join(header)}): "
                 f"an atomic file starts with user_id:token, item_id:token, timestamp:float; or set {key}"
             )
+        if types[field] != kind:
+            found = f"is of the type {types[field]!r}" if types[field] else "has no type"
+            raise UserError(f"{inter}: {field} {found} in its first line: write {field}:{kind}")
 
 
 def _hash_atomic_files(config: Any, folder: Path) -> str:

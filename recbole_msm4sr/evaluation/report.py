@@ -52,17 +52,18 @@ def run_table(metrics: dict[str, Any], runs_dir: Path) -> str:
         [
             [
                 row["model"],
+                row["seed"],
                 *(row["test_result"].get(name) for name in names),
                 row["stages"][-1]["best_epoch"] or row["stages"][-1]["epochs"],
                 row["stages"][-1]["seconds_per_epoch"],
             ]
             for row in rows
         ],
-        headers=["model", *names, "epoch", "s/epoch"],
-        floatfmt=["", *[".4f"] * len(names), "", ".1f"],
+        headers=["model", "seed", *names, "epoch", "s/epoch"],
+        floatfmt=["", "", *[".4f"] * len(names), "", ".1f"],
         missingval="-",
     )
-    title = f"test on {metrics['dataset']}, {describe_evaluation(metrics['evaluation'])}, seed {metrics['seed']}"
+    title = f"test on {metrics['dataset']}, {describe_evaluation(metrics['evaluation'])}"
     if metrics["dataset"] == "demo":
         title += " (demo is generated data: the figures show that the code works, not how good a model is)"
     note = "earlier rows: the latest run of each model on the same data\n" if others else ""

@@ -91,6 +91,8 @@ def _run(
         {"versions": environment(), "processes": parallel.world_size(), "data": data.fingerprint},
     )
 
+    if config.spec.first_stage and [name for name, _, start in plan if start is None] == ["finetune"]:
+        log.info("finetune: from scratch; no stage 1 is run (training, pretrain_epochs)")
     results: list[StageResult] = []
     stage: Stage | None = None
     for name, stage_config, start in plan:

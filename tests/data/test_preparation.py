@@ -150,7 +150,23 @@ def test_columns_of_other_names_can_be_used(tiny_dataset: Tiny) -> None:
 
 def test_a_header_without_types_is_refused(tiny_dataset: Tiny) -> None:
     rewrite(inter_file(tiny_dataset), "user_id:token\titem_id:token\ttimestamp:float", "user_id\titem_id\ttimestamp")
-    assert "is not supported" in refusal("MSM4SR", tiny_dataset)
+    assert "user_id has no type in its first line: write user_id:token" in refusal("MSM4SR", tiny_dataset)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("user_id:token", "user_id:float"), ("timestamp:float", "timestamp:token")]
+)
+def test_a_column_of_another_type_is_refused(tiny_dataset: Tiny, right: str, wrong: str) -> None:
+    rewrite(inter_file(tiny_dataset), right, wrong)
+    for model in ("MSM4SR", "SASRec", "LightGCN"):
+        assert f"in its first line: write {right}" in refusal(model, tiny_dataset)
+
+
+def test_a_byte_order_mark_is_named_and_can_be_declared(tiny_dataset: Tiny) -> None:
+    path = inter_file(tiny_dataset)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert "starts with a byte order mark" in refusal("MSM4SR", tiny_dataset)
+    assert len(load("MSM4SR", tiny_dataset, encoding="utf-8-sig").parts[2]) == 40
 
 
 def test_a_time_that_is_no_number_is_refused(tiny_dataset: Tiny) -> None:
@@ -171,6 +187,7 @@ def test_a_file_of_another_encoding_is_refused(tiny_dataset: Tiny) -> None:
     inter_file(tiny_dataset).write_bytes(inter_file(tiny_dataset).read_text().encode("latin-1"))
     assert "tiny.inter is not utf-8" in refusal("MSM4SR", tiny_dataset)
     assert "unknown encoding: klingon" in refusal("MSM4SR", tiny_dataset, encoding="klingon")
+    assert "tiny.inter is not utf-16" in refusal("MSM4SR", tiny_dataset, encoding="utf-16")
 
 
 def test_a_wrong_number_of_the_items_attributes_is_refused(tiny_dataset: Tiny) -> None:

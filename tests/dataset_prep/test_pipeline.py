@@ -191,6 +191,35 @@ def test_own_files_with_pictures_in_a_folder(tmp_path: Path, encoders: list[str]
             assert len(image.rows_of(item.token)) == item.n_pictures
 
 
+def _table(path: Path, rows: list[tuple[str, str, str]]) -> str:
+    path.write_text("user,item,time\n" + "".join(",".join(row) + "\n" for row in rows))
+    return f"--inter={path}"
+
+
+def test_items_with_pictures_are_those_with_ready_words(tmp_path: Path) -> None:
+    inter = _table(tmp_path / "a.csv", [(f"u{n // 4}", f"i{n % 4}", str(n)) for n in range(16)])
+    words = [{"item_id": "i0", "keywords": [["red"]]}, {"item_id": "i1", "keywords": []}, {"item_id": "i2"}]
+    (tmp_path / "words.jsonl").write_text("".join(json.dumps(record) + "\n" for record in words))
+    out = tmp_path / "dataset" / "mine"
+    argv = ["custom", inter, f"--keywords={tmp_path / 'words.jsonl'}", "--steps=interactions", f"--out={out}"]
+    assert main([*argv, "--require=image", "--min-user=1"]) == 0
+    assert {line.split("\t")[1] for line in Layout.of(out).interactions.read_text().splitlines()[1:]} == {"i0"}
+
+
+def test_own_data_keep_their_own_rules_whatever_they_are_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = [("u", f"i{n}", f"2020-01-{n + 1:02}") for n in range(5)]
+    inter = _table(tmp_path / "a.csv", [*days, days[0]])
+    out = tmp_path / "dataset" / "Office"  # as one of the paper's
+    assert main(["custom", inter, "--steps=interactions", f"--out={out}"]) == 0
+    assert "1 exact duplicates left out" in capsys.readouterr().err
+    assert len(Layout.of(out).interactions.read_text().splitlines()) == 1 + 5
+    assert main(["custom", inter, "--steps=interactions", "--repeats=all", f"--out={out}"]) == 0
+    assert "duplicates" not in capsys.readouterr().err
+    assert len(Layout.of(out).interactions.read_text().splitlines()) == 1 + 6
+
+
 def test_two_processes_make_the_same_files_as_one(tmp_path: Path, encoders: list[str]) -> None:
     made = make_release(2018, lambda name: f"http://127.0.0.1:9/{name}")
     rows = [f"{event.user},{event.item},{event.timestamp}\n" for event in made.events]

@@ -98,11 +98,13 @@ def test_a_run_folder_holds_settings_versions_data_metrics_log_and_checkpoint(ru
     assert any(Path("log_tensorboard").rglob("events*"))
 
 
-@pytest.mark.parametrize("model", ["MSM4SR", "SASRec", "LightGCN", "GRCN"])
+@pytest.mark.usefixtures("item_attributes")
+@pytest.mark.parametrize("model", ["MSM4SR", "SASRec", "LightGCN", "GRCN", "S3Rec"])
 def test_the_stored_settings_make_the_same_run(run: Any, model: str) -> None:
     settings = {"seed": 3, "epochs": 1, "MAX_ITEM_LIST_LENGTH": 8, "learning_rate": 0.01}
     first = run(model, **settings)
     again = recipe.run(model, "tiny", config_file_list=[str(Path(first["run_folder"]) / "config.yaml")])
+    assert len(stages(again)) == len(stages(first))
     assert all(stage["reused"] for stage in stages(again))
     assert again["test_result"] == first["test_result"]
 
@@ -205,12 +207,14 @@ def test_a_fresh_start_without_an_epoch_leaves_the_interrupted_stage_as_it_was(
     assert 2 <= best < 40, "the best epoch lies between the interruption and the end, else this tests nothing"
     for path in Path("saved").rglob("stage.json"):
         path.unlink()
-    with monkeypatch.context() as patch, pytest.raises(_Interrupted):
+    with monkeypatch.context() as patch:
         interrupt_after(best + 1, "finetune", patch)
-        run("MSM4SR", **settings)
-    with monkeypatch.context() as patch, pytest.raises(_Interrupted):
+        with pytest.raises(_Interrupted):
+            run("MSM4SR", **settings)
+    with monkeypatch.context() as patch:
         patch.setattr(StageTrainer, "_mean_losses", die)
-        run("MSM4SR", **settings)
+        with pytest.raises(_Interrupted):
+            run("MSM4SR", **settings)
     resumed = run("MSM4SR", **settings, resume=True)
     assert stages(resumed)[0]["best_epoch"] == best
     assert same(weights(resumed), weights(whole))
@@ -278,6 +282,8 @@ def test_the_switches_of_tables_iii_and_iv_run(
         assert logged == names
     if "training" in settings or settings.get("pretrain_epochs") == 0:
         assert len(stages(result)) == 1
+    starts = {"training": "finetune"}, {"pretrain_epochs": 0}
+    assert ("from scratch; no stage 1 is run" in log) == (settings in starts)
 
 
 def test_mp4sr_is_msm4sr(run: Any) -> None:
@@ -290,9 +296,9 @@ def test_the_table_shows_the_latest_run_of_other_models_on_the_same_data(
     run("SASRec", epochs=1)
     run("SASRec", epochs=1, MAX_ITEM_LIST_LENGTH=5)  # evaluated on other inputs: not comparable
     capsys.readouterr()
-    run("MSM4SR", pretrain_epochs=1, epochs=1, MAX_ITEM_LIST_LENGTH=50, window_stride=25)
-    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith(("SASRec ", "MSM4SR "))]
-    assert rows == ["SASRec", "MSM4SR"]
+    run("MSM4SR", pretrain_epochs=1, epochs=1, MAX_ITEM_LIST_LENGTH=50, window_stride=25, seed=7)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("SASRec ", "MSM4SR "))]
+    assert [row[:2] for row in rows] == [["SASRec", "2020"], ["MSM4SR", "7"]], "each with its own seed"
 
 
 @pytest.mark.parametrize("model", ["GRU4Rec", "BERT4Rec", "SINE", "LightGCN"])
@@ -369,8 +375,6 @@ def test_the_last_epoch_is_validated_however_seldom_others_are(run: Any, model: 
 
 def test_the_table_says_how_models_were_tested(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run("SASRecM", epochs=1)
-    assert "test on tiny, leave-one-out, all items ranked, seed" in capsys.readouterr().out
+    assert "test on tiny, leave-one-out, all items ranked\n" in capsys.readouterr().out
     run("SASRecM", epochs=1, eval_target_below=10)
-    assert (
-        "all items ranked, users whose target has fewer than 10 training interactions, seed" in capsys.readouterr().out
-    )
+    assert "all items ranked, users whose target has fewer than 10 training interactions\n" in capsys.readouterr().out

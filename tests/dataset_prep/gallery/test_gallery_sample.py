@@ -68,13 +68,18 @@ def test_the_seed_decides(inventory: Inventory) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [((0, 0.2, "random"), "max_items"), ((5, 1.5, "random"), "missing_share"), ((5, 0.2, "best"), "order")],
+    [
+        ((0, 0.2, "random", 0), "max_items"),
+        ((5, 1.5, "random", 0), "missing_share"),
+        ((5, 0.2, "best", 0), "order"),
+        ((5, 0.2, "random", -1), "seed is -1"),
+    ],
 )
 def test_settings_out_of_range_are_refused(
-    inventory: Inventory, settings: tuple[int, float, str], message: str
+    inventory: Inventory, settings: tuple[int, float, str, int], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        draw(inventory, *settings, seed=0)
+        draw(inventory, *settings)
 
 
 def test_nothing_is_popular_without_interactions(inventory: Inventory) -> None:

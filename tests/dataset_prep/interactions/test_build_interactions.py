@@ -55,9 +55,9 @@ def reference(events: Sequence[Event], rules: Rules, items: Collection[str] | No
     kept = sorted(events, key=lambda event: event[2])  # stable: equal times stay in order
     if items is not None:
         kept = [event for event in kept if event[1] in items]
-    if rules.repeats == "keep":
-        kept = kept if rules.keep_duplicates else list(dict.fromkeys(kept))
-    else:
+    if rules.repeats == "distinct":
+        kept = list(dict.fromkeys(kept))
+    elif rules.repeats != "all":
         pairs = {}
         for event in kept if rules.repeats == "last" else reversed(kept):
             pairs[event[:2]] = id(event)
@@ -116,14 +116,13 @@ def test_figures_count_before_and_after_and_fit_into_json(tmp_path: Path) -> Non
         "before": {"users": 2, "items": 5, "interactions": 7, "average_length": 3.5, "density": 0.7},
         "rules": {
             "item_set": None,
-            "repeats": "keep",
-            "keep_duplicates": False,
+            "repeats": "distinct",
             "min_user": 5,
             "min_item": 0,
             "to_fixed_point": True,
         },
-        "description": "repeats: keep; users >= 5",
-        "left": {"repeats: keep": 6, "users >= 5": 5},
+        "description": "repeats: distinct; users >= 5",
+        "left": {"repeats: distinct": 6, "users >= 5": 5},
         "rejected": {"total": 1, "by_reason": {"no time": 1}, "examples": ["f:1: no time"]},
     }
 
@@ -200,7 +199,7 @@ def test_when_nothing_is_left_the_message_says_which_rule_took_what(tmp_path: Pa
     with pytest.raises(UserError) as error:
         build_interactions(layout, events, rules, rejected=Rejected(), item_sets={"text": {f"i{n}" for n in range(5)}})
     assert str(error.value) == (
-        "no interaction is left of 10: 9 after 'items with text', 6 after 'repeats: keep', 5 after 'users >= 5', "
+        "no interaction is left of 10: 9 after 'items with text', 6 after 'repeats: distinct', 5 after 'users >= 5', "
         "0 after 'users >= 5 and items >= 2, to a fixed point'; choose milder rules or give more data"
     )
     assert not layout.interactions.exists()
@@ -220,7 +219,7 @@ def test_an_input_without_events_says_what_was_wrong_with_its_records(tmp_path: 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"repeats": "some"}, "repeats is 'some': it must be one of keep, first, last"),
+        ({"repeats": "some"}, "repeats is 'some': it must be one of all, distinct, first, last"),
         ({"min_user": -1}, "min_user is -1"),
         ({"min_item": -1}, "min_item is -1"),
     ],
