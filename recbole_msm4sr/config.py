@@ -29,6 +29,13 @@ _RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 
 #: Keys that RecBole reads but has no default for.
 _KEYS_WITHOUT_DEFAULT = frozenset({"model", "dataset", "config_files", "device", "encoding"})
+#: What is not given as a setting, and how it is given instead.
+_NOT_SETTINGS = {
+    "model": "it is an argument of its own",
+    "dataset": "it is an argument of its own",
+    "config_files": "they are an argument of their own",
+    "device": "choose it by use_gpu and gpu_id",
+}
 #: Keys of RecBole's loaders and losses, which packed training does not have.
 _UNREAD_BY_PACKED = frozenset({"require_pow", "shuffle", "train_neg_sample_args", "transform"})
 
@@ -216,6 +223,9 @@ class Config(RecBoleConfig):
         if self._drop_unread:
             self._drop_keys_not_in(read)
             return
+        for key in self.variable_config_dict:
+            if key in _NOT_SETTINGS:
+                raise UserError(f"{key} is not a setting: {_NOT_SETTINGS[key]}")
         unread = [key for key in self.variable_config_dict if key not in read]
         elsewhere = _keys_of_any_model()
         unread += [key for key in self.file_config_dict if key not in read and key not in elsewhere]

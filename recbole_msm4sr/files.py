@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import glob
 import hashlib
 import os
+import platform
+import re
 import shutil
 import tempfile
-import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
@@ -26,8 +27,7 @@ def _read_umask() -> int:
 # It can only be read by setting it, for all threads: once, while modules are imported.
 _UMASK = _read_umask()
 
-_TEMPORARY = ".tmp"
-_YOUNG = 60  # seconds in which a temporary may not be held yet
+_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 @contextmanager
@@ -39,79 +39,78 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_overs(target)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=_TEMPORARY, dir=target.parent)
+    _clear_up_after_killed_writers(target)
+    handle, name = tempfile.mkstemp(prefix=_prefix(target), suffix=".tmp", dir=target.parent)
+    os.close(handle)
     temporary = Path(name)
-    with _held(handle):
-        try:
-            yield temporary
-            temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes files private; a result is not
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes files private; a result is not
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; rename it to ``path`` if the block succeeds, else delete it.
 
-    What a killed write left is deleted first.
+    What a killed write left is deleted first; a folder that it had put aside to replace it comes back.
 
     Raises:
         UserError: ``path`` exists and ``overwrite`` is false.
     """
     target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _clear_up_after_killed_writers(target)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already: remove it, or ask to overwrite it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_overs(target)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_TEMPORARY, dir=target.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=_prefix(target), suffix=".tmp", dir=target.parent))
     replaced = temporary.with_suffix(".old")
-    with _held(os.open(temporary, os.O_RDONLY)):
-        try:
-            yield temporary
-            temporary.chmod(0o777 & ~_UMASK)
-            if target.exists():
-                os.replace(target, replaced)
-            os.replace(temporary, target)
-        except BaseException:
-            if replaced.exists() and not target.exists():
-                os.replace(replaced, target)
-            raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
-
-
-@contextmanager
-def _held(handle: int) -> Iterator[None]:
-    """Hold an open temporary, so that others see that its writer lives; then close it."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield temporary
+        temporary.chmod(0o777 & ~_UMASK)
+        if target.exists():
+            os.replace(target, replaced)
+        os.replace(temporary, target)
+    except BaseException:
+        if replaced.exists() and not target.exists():
+            os.replace(replaced, target)
+        raise
     finally:
-        os.close(handle)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _remove_left_overs(target: Path) -> None:
-    """Delete temporaries of ``target`` that no living writer holds."""
-    for path in target.parent.glob(f".{glob.escape(target.name)}.*{_TEMPORARY}"):
-        try:
-            if time.time() - path.stat().st_mtime < _YOUNG:
-                continue
-            handle = os.open(path, os.O_RDONLY)
-        except (FileNotFoundError, PermissionError):  # its writer has just finished, or is somebody else
+def _prefix(target: Path) -> str:
+    """How names of this process's temporaries begin: the machine and the process tell whether the writer lives."""
+    return f".{target.name}.{_MACHINE}-{os.getpid()}-"
+
+
+def _clear_up_after_killed_writers(target: Path) -> None:
+    """Delete temporaries that dead processes of this machine left; one put aside takes a missing target's place."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.{_MACHINE}-(\d+)-[a-z0-9_]{{8}}\.(tmp|old)")
+    for entry in os.listdir(target.parent):
+        match = name.fullmatch(entry)
+        if match is None or _is_alive(int(match[1])):
             continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(handle)
-        if path.is_dir():
+        path = target.parent / entry
+        if match[2] == "old" and not target.exists():
+            os.replace(path, target)
+        elif path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 @contextmanager

@@ -64,7 +64,15 @@ RULES: dict[str, Rule] = {
     "attribute_hidden_size": _whole(1),
     "attribute_weight": _non_negative,
     "clip_grad_norm": _optional(
-        Rule(lambda x: isinstance(x, Mapping) and "max_norm" in x, "a mapping such as {max_norm: 5, norm_type: 2}")
+        Rule(
+            lambda x: (
+                isinstance(x, Mapping)
+                and "max_norm" in x
+                and set(x) <= {"max_norm", "norm_type"}
+                and all(_positive.holds(value) for value in x.values())
+            ),
+            "a mapping such as {max_norm: 5, norm_type: 2}",
+        )
     ),
     "cmcl_weight": _non_negative,
     "content_weight": _share,

@@ -130,6 +130,8 @@ def test_a_file_that_switches_a_loss_of_msm4sr_off_can_be_shared_with_sasrecm(ya
         ("learner", "lion", "one of adam"),
         ("use_id", "no", "true or false"),
         ("clip_grad_norm", 1.0, "a mapping such as {max_norm: 5, norm_type: 2}, or nothing"),
+        ("clip_grad_norm", {"max_norm": 5, "nrom_type": 2}, "a mapping such as"),
+        ("clip_grad_norm", {"max_norm": "five"}, "a mapping such as"),
         ("state", "verbose", "one of debug, info, warning, error, critical"),
         ("use_id", 0, "true or false"),
         ("modalities", "text", "a list of text and image"),

@@ -44,26 +44,35 @@ def _write(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["atomic_file", "atomic_folder"])
-def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(kind: str) -> None:
     killed, living = _start_writing(kind), _start_writing(kind)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert len(os.listdir()) == 2
-    Path(".target.notes").touch()  # of somebody else
+    others = {".target.tmp", ".target.notes.tmp", f".target.00000000-{killed.pid}-abcdefgh.tmp"}  # of another machine
+    for name in others:
+        Path(name).touch()
     _write(kind)
-    assert len(os.listdir()) == 4, "they may be just about to be held"
-    if kind == "atomic_folder":
-        Path("target/part").unlink()
-        Path("target").rmdir()
-    monkeypatch.setattr(files, "_YOUNG", 0)
-    _write(kind)
-    left = set(os.listdir()) - {"target", ".target.notes"}
-    assert len(left) == 1, "the living writer's"
-    assert Path(".target.notes").exists()
+    [left] = set(os.listdir()) - {"target"} - others
+    assert f"-{living.pid}-" in left
     living.kill()
     living.communicate()
+
+
+def test_a_folder_that_a_killed_writer_had_put_aside_comes_back() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    aside = Path(f".target.{files._MACHINE}-{gone.pid}-abcdefgh.old")
+    aside.mkdir()
+    (aside / "part").write_text("old")
+    with pytest.raises(UserError, match="exists already"), atomic_folder("target"):
+        pass
+    assert Path("target/part").read_text() == "old"
+    assert os.listdir() == ["target"]
+    aside.mkdir()  # killed a little later: the new one is in place
+    with atomic_folder("target", overwrite=True) as temporary:
+        (temporary / "part").write_text("new")
+    assert os.listdir() == ["target"]
 
 
 def test_results_can_be_read_by_others_as_far_as_the_umask_allows() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from logging import getLogger
@@ -149,25 +149,28 @@ def _require_files(config: Any, folder: Path) -> None:
             raise UserError(f"the demo data set could not be generated in {folder}; see the message above")
     if not inter.is_file():
         raise UserError(f"there is no data set {inter}: set data_path to the folder that holds {config['dataset']}/")
-    _require_columns(config, inter)
+    user, item, time = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"]
+    _require_columns(config, inter, {user: "token", item: "token", time: "float"})
+    items = folder / f"{config['dataset']}.item"
+    if config.item_attributes and items.is_file():
+        _require_columns(config, items, {item: "token"})
 
 
-def _require_columns(config: Any, inter: Path) -> None:
-    """Check that users and items are tokens and times are numbers; RecBole would sort tokens of time as they appear."""
-    header = read_header(inter, config["field_separator"], config["encoding"])
+def _require_columns(config: Any, path: Path, needed: Mapping[str, str]) -> None:
+    """Check an atomic file's columns and their types; RecBole would sort tokens of time in the order they appear in."""
+    header = read_header(path, config["field_separator"], config["encoding"])
     if header[0].startswith("\ufeff"):
-        raise UserError(f"{inter} starts with a byte order mark: save it without one, or set encoding to utf-8-sig")
+        raise UserError(f"{path} starts with a byte order mark: save it without one, or set encoding to utf-8-sig")
     types = {field: kind for field, _, kind in (column.partition(":") for column in header)}
-    for key, kind in (("USER_ID_FIELD", "token"), ("ITEM_ID_FIELD", "token"), ("TIME_FIELD", "float")):
-        field = config[key]
+    for field, kind in needed.items():
         if field not in types:
             raise UserError(
-                f"{inter} has no column {field!r} in its first line ({', '.join(header)}): "
-                f"an atomic file starts with user_id:token, item_id:token, timestamp:float; or set {key}"
+                f"{path} has no column {field!r} in its first line ({', '.join(header)}): an atomic file starts with "
+                "user_id:token, item_id:token, timestamp:float; or set USER_ID_FIELD, ITEM_ID_FIELD, TIME_FIELD"
             )
         if types[field] != kind:
             found = f"is of the type {types[field]!r}" if types[field] else "has no type"
-            raise UserError(f"{inter}: {field} {found} in its first line: write {field}:{kind}")
+            raise UserError(f"{path}: {field} {found} in its first line: write {field}:{kind}")
 
 
 def _hash_atomic_files(config: Any, folder: Path) -> str:

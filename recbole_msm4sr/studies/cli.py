@@ -36,7 +36,9 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             "studies are no torchrun jobs: leave it out, and start the same command several times to share the work"
         )
-    common, of_row = _settings(rest)
+    study = _study(arguments)
+    common, of_row = _settings(rest, [variant.label for variant in study.variants()])
+    common = {**_settings_of_files(arguments.config_files), **common}
     out = Path(arguments.out or f"studies/{arguments.dataset}/{arguments.name}")
     _log_to_console()
     try:
@@ -45,11 +47,10 @@ def main(argv: Sequence[str]) -> int:
         from recbole_msm4sr.studies.report import markdown, write_report
     except ModuleNotFoundError as error:
         raise UserError(f'studies need {error.name}: pip install "recbole-msm4sr[study]"') from error
-    study = _study(arguments)
     plan = _plan(arguments, study, common, of_row)
     if arguments.name == CROSS_DOMAIN:
         check(plan)  # before its first stages are run
-        checkpoints = _pretrained(arguments, common, out / "source")
+        checkpoints = _pretrained(arguments, common, of_row, out / "source")
         study = replace(study, variants=lambda: cross_domain(checkpoints))
         plan = _plan(arguments, study, common, of_row)
     comparison = compare(plan, out)
@@ -84,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
             "--trials", type=int, default=9, help="settings tried for every row; 0: none (default: %(default)s)"
         )
         command.add_argument("--grid", metavar="FILE", help="YAML, setting: [values] (default: the paper's)")
+        command.add_argument(
+            "--config_files",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FILE",
+            help="YAML files of common settings",
+        )
         command.add_argument("--out", metavar="DIR", help="(default: studies/DATASET/NAME)")
     return parser
 
@@ -113,10 +122,6 @@ def _plan(
     variants = [
         replace(variant, settings={**variant.settings, **of_row.get(variant.label, {})}) for variant in study.variants()
     ]
-    labels = [variant.label for variant in variants]
-    for label in of_row:
-        if label not in labels:
-            raise UserError(f"there is no row {label!r}: rows are {', '.join(labels)}")
     grid = read_yaml(arguments.grid or _paper_grid()) if arguments.trials else {}
     if arguments.trials and not grid:
         raise UserError(f"{arguments.grid} holds no settings to search: write setting: [values], or give --trials=0")
@@ -150,7 +155,9 @@ def _rows(models: str) -> tuple[Variant, ...]:
     return tuple(rows)
 
 
-def _pretrained(arguments: argparse.Namespace, common: dict[str, Any], out: Path) -> dict[str, str]:
+def _pretrained(
+    arguments: argparse.Namespace, common: dict[str, Any], of_row: Mapping[str, dict[str, Any]], out: Path
+) -> dict[str, str]:
     """Pre-train on the source; returns the checkpoints by the name of the model that starts from them."""
     from recbole_msm4sr import registry
     from recbole_msm4sr.studies.plan import readable
@@ -160,28 +167,39 @@ def _pretrained(arguments: argparse.Namespace, common: dict[str, Any], out: Path
     for model in ("MSM4SR", "UniSRec"):
         first_stage = f"{model}Pretrain"
         of_fine_tuning = registry.find(first_stage).stage_keys  # epochs, learning_rate, ...: stage 1 has its own
-        settings = {key: value for key, value in common.items() if key not in of_fine_tuning}
+        given = {**common, **of_row.get(model, {})}
+        settings = {key: value for key, value in given.items() if key not in of_fine_tuning}
         settings = readable(first_stage, arguments.source, settings)
         checkpoints[model] = str(pretrain(first_stage, arguments.source, settings, arguments.first_seed, out))
     return checkpoints
 
 
-def _settings(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """``--key=value`` for all rows, and ``--LABEL.key=value`` by label."""
+def _settings(words: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """``--key=value`` for all rows, and ``--LABEL.key=value`` by label, which may hold a ``=`` itself."""
     from recbole_msm4sr.config import parse_scalar
 
     common: dict[str, Any] = {}
     of_row: dict[str, dict[str, Any]] = {}
     for word in words:
-        key, equals, value = word.removeprefix("--").partition("=")
+        text = word.removeprefix("--")
+        label = max((label for label in labels if text.startswith(f"{label}.")), key=len, default="")
+        key, equals, value = text.removeprefix(f"{label}.").partition("=")
         if not word.startswith("--") or not equals or not key:
             raise UserError(f"cannot read the argument {word!r}: settings are written --key=value")
-        label, dot, name = key.rpartition(".")
-        target = of_row.setdefault(label, {}) if dot else common
-        if name in target:
-            raise UserError(f"{key} is given twice")
-        target[name] = parse_scalar(value)
+        if "." in key:
+            raise UserError(f"there is no row {key.rpartition('.')[0]!r}: rows are {', '.join(labels)}")
+        target = of_row.setdefault(label, {}) if label else common
+        if key in target:
+            raise UserError(f"{text.partition('=')[0]} is given twice")
+        target[key] = parse_scalar(value)
     return common, of_row
+
+
+def _settings_of_files(paths: Sequence[str]) -> dict[str, Any]:
+    """Settings of YAML files; the later file wins."""
+    from recbole_msm4sr.config import read_yaml
+
+    return {key: value for path in paths for key, value in read_yaml(path).items()}
 
 
 def _paper_grid() -> Path:

@@ -49,7 +49,10 @@ class Plan:
             raise UserError(f"{self.subject} is not among the rows ({', '.join(labels)})")
         if self.n_seeds < 1:
             raise UserError(f"seeds is {self.n_seeds}: it must be 1 or more")
-        if any("seed" in settings for settings in (self.settings, *(variant.settings for variant in self.variants))):
+        if not 0 <= self.first_seed <= 2**32 - self.n_seeds:
+            raise UserError(f"first_seed is {self.first_seed}: seeds are whole numbers in [0, 2^32)")
+        given = (self.settings, self.grid, *(variant.settings for variant in self.variants))
+        if any("seed" in settings for settings in given):
             raise UserError("seed is a list here: give --seeds (how many) and --first_seed")
         if self.grid:
             drawn_points(self.grid, self.n_trials, self.first_seed)
@@ -67,6 +70,9 @@ def check(plan: Plan) -> tuple[list[Variant], list[Config]]:
     plan.check()
     variants = _with_common_settings(plan)
     configs = [Config(variant.model, plan.dataset, config_dict=variant.settings) for variant in variants]
+    for variant, config in zip(variants, configs, strict=True):
+        if not config["eval_step"]:
+            raise UserError(f"{variant.label} would be trained without validation: eval_step must be 1 or more")
     _check_grid(plan, variants)
     return _with_data(variants, configs), configs
 
@@ -110,10 +116,7 @@ def _check_grid(plan: Plan, variants: Sequence[Variant]) -> None:
                     f"{key} is given for {variant.label} and searched as well: leave it out, or give a --grid without "
                     "it, or --trials=0"
                 )
-        # Settings are checked one by one, so a few points that have every value between them stand for all.
-        longest = max(map(len, grid.values()), default=0)
-        for place in range(longest):
-            point = {key: values[place % len(values)] for key, values in grid.items()}
+        for point in drawn_points(grid, plan.n_trials, plan.first_seed) if grid else []:
             Config(variant.model, plan.dataset, config_dict={**variant.settings, **point})
 
 
@@ -123,7 +126,11 @@ def _with_data(variants: Sequence[Variant], configs: Sequence[Config]) -> list[V
     Raises:
         UserError: the data cannot be used, or two rows would not be tested alike.
     """
-    known = [replace(v, data=preparation.load(c).fingerprint) for v, c in zip(variants, configs, strict=True)]
+    known, tested = [], []
+    for variant, config in zip(variants, configs, strict=True):
+        data = preparation.load(config)
+        known.append(replace(variant, data=data.fingerprint))
+        tested.append(len(data.evaluated[1]))
     first = _tested_by(known[0], configs[0])
     for variant, config in zip(known, configs, strict=True):
         own = _tested_by(variant, config)
@@ -132,6 +139,12 @@ def _with_data(variants: Sequence[Variant], configs: Sequence[Config]) -> list[V
             raise UserError(
                 f"{variant.label} and {known[0].label} cannot be compared: they differ in {', '.join(differing)}"
             )
+    if len(set(tested)) > 1:
+        counts = ", ".join(f"{variant.label} on {n:,}" for variant, n in zip(known, tested, strict=True))
+        raise UserError(
+            f"the rows would be tested on different users ({counts}): general models test those with two interactions, "
+            'too; leave them out for all with --user_inter_num_interval="[3,inf)"'
+        )
     return known
 
 

@@ -130,6 +130,8 @@ class Stage:
                 log.info(f"{self.name}: resuming after epoch {self.trainer.start_epoch}")
             else:
                 log.info(f"{self.name}: starting anew; resume=true would continue the interrupted {self.folder}")
+        elif self.config["resume"]:
+            log.info(f"{self.name}: nothing to resume, with these settings and data no epoch has been finished")
         log.info(
             f"{self.name}: {self.config['model']}, {self._n_parameters():,} parameters, on {self.config['device']}"
         )

@@ -215,6 +215,22 @@ def test_s3rec_with_an_item_file_that_lacks_the_attribute_is_refused(tiny_datase
     assert "'class'" in refusal("S3Rec", tiny_dataset)
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("\ufeffitem_id:token\tclass:token_seq", "tiny.item starts with a byte order mark"),
+        ("item_id\tclass:token_seq", "item_id has no type in its first line: write item_id:token"),
+        ("item_id:float\tclass:token_seq", "item_id is of the type 'float'"),
+        ("item:token\tclass:token_seq", "tiny.item has no column 'item_id'"),
+    ],
+)
+def test_an_item_file_of_another_form_is_refused(tiny_dataset: Tiny, header: str, message: str) -> None:
+    path = inter_file(tiny_dataset).with_suffix(".item")
+    path.write_text(f"{header}\n" + "".join(f"i{i}\tc\n" for i in range(30)), encoding="utf-8")
+    assert message in refusal("FDSA", tiny_dataset)
+    load("MSM4SR", tiny_dataset)  # which does not read it
+
+
 @pytest.mark.parametrize("model", ["MSM4SR", "SASRec"])
 @pytest.mark.parametrize("n_items", [1, 2, 3])
 def test_data_in_which_every_user_is_too_short_is_refused(tiny_dataset: Tiny, model: str, n_items: int) -> None:

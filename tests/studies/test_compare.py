@@ -15,13 +15,8 @@ from PIL import Image
 from recbole_msm4sr import config
 from recbole_msm4sr.cli import main
 from recbole_msm4sr.errors import DivergedError
-from recbole_msm4sr.evaluation.user_ranks import UserRanks
 from recbole_msm4sr.files import locked
 from recbole_msm4sr.studies import cells
-from recbole_msm4sr.studies.catalogue import Study
-from recbole_msm4sr.studies.comparison import Comparison, Row, p_values
-from recbole_msm4sr.studies.plan import Plan
-from recbole_msm4sr.studies.report import markdown
 from recbole_msm4sr.training.recipe import RANKS
 
 Tiny = tuple[Path, str]
@@ -266,6 +261,14 @@ def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
         (["--GRU4Rec.topk=[10]"], "differ in topk"),
         (["--GRU4Rec.valid_metric=NDCG@5"], "differ in valid_metric"),
         (["--trials=1", "--grid=nowhere.yaml"], "nowhere.yaml"),
+        (["--grid=disagreeing.yaml"], "must be a multiple of n_heads (3)"),
+        (["--grid=seeds.yaml"], "give --seeds"),
+        (["--first_seed=-1"], "first_seed is -1"),
+        (["--eval_step=0", "--trials=0"], "SASRecM would be trained without validation"),
+        (["--config_files=nowhere.yaml"], "cannot read the configuration file nowhere.yaml"),
+        (["--config_files=typo.yaml"], "unknown setting 'epohcs'"),
+        (["--model=BPR"], "model is not a setting"),
+        (["--GRU4Rec.device=cpu"], "device is not a setting: choose it by use_gpu and gpu_id"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(
@@ -275,9 +278,35 @@ def test_mistakes_are_found_before_anything_runs(
     Path("empty.yaml").write_text("")
     Path("single.yaml").write_text("learning_rate: 0.1\n")
     Path("wrong.yaml").write_text("learning_rate: [0.1, -1]\n")
+    Path("disagreeing.yaml").write_text("hidden_size: [8, 9]\nn_heads: [2, 3]\n")
+    Path("seeds.yaml").write_text("seed: [1, 2]\n")
+    Path("typo.yaml").write_text("epohcs: 1\n")
     assert main(_argv(tiny_dataset, *more)) == 2
     assert message in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+def test_common_settings_from_files(tiny_dataset: Tiny) -> None:
+    Path("a.yaml").write_text("n_experts: 5\nattention_size: 3\n")
+    Path("b.yaml").write_text("n_experts: 6\n")
+    files = ["--config_files=a.yaml", "--config_files=b.yaml"]
+    argv = [*_argv(tiny_dataset, "--trials=0", "--seeds=1", "--epochs=1", "--attention_size=4"), *files]
+    assert main(argv) == 0
+    [row, _] = json.loads(Path("out/report.json").read_text())["rows"]
+    assert (row["configuration"]["n_experts"], row["configuration"]["attention_size"]) == (6, 4)
+
+
+def test_users_that_only_some_rows_would_test_are_found_before_anything_runs(
+    tiny_dataset: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_path, name = tiny_dataset
+    with (data_path / name / f"{name}.inter").open("a") as file:
+        file.write("short\ti0\t1\nshort\ti1\t2\n")
+    assert main(_argv(tiny_dataset, "--models=Pop,SASRecM", "--trials=0")) == 2
+    assert "different users (Pop on 41, SASRecM on 40)" in capsys.readouterr().err
+    assert not Path("runs").exists()
+    interval = "--user_inter_num_interval=[3,inf)"
+    assert main(_argv(tiny_dataset, "--models=Pop,SASRecM", "--trials=0", "--seeds=1", "--epochs=1", interval)) == 0
 
 
 def test_another_checkpoint_to_start_from_makes_another_cell(tiny_dataset: Tiny, tmp_path: Path) -> None:
@@ -359,35 +388,3 @@ def test_sampled_evaluation_has_no_tests_and_says_so(tiny_dataset: Tiny) -> None
     assert "No tests" in table
     assert "all items ranked;" not in table
     assert {row["p_value"] for row in json.loads(Path("out/table.json").read_text())} == {None}
-
-
-def test_a_row_that_is_better_than_the_subject_is_marked_so() -> None:
-    users = np.arange(200)
-    comparison = _comparison({"good": users % 2 + 1, "subject": users % 4 + 1, "bad": users % 40 + 1})
-    lines = markdown(comparison, Study("t", tuple)).splitlines()
-    line = next(line for line in lines if line.startswith("| recall@1 "))
-    good, subject, bad = line.split("|")[2:5]
-    assert "††" in good
-    assert "**0.5000**" in good
-    assert "\\*\\*" in bad
-    assert "†" not in subject + bad
-    assert line.rstrip(" |").endswith("-50.00%")
-
-
-def _comparison(ranks: dict[str, np.ndarray]) -> Comparison:
-    """Of rows with the given ranks of the same users; the subject is ``subject``."""
-    rows = []
-    for label, rank in ranks.items():
-        users = np.array([f"u{i}" for i in range(len(rank))])
-        counts = [np.full_like(rank, count) for count in (3, 20)]
-        of_users = UserRanks(users, users, rank, rank, *counts, n_best=50)
-        result = {"recall@1": float(of_users.metric("recall@1").mean())}
-        cell = cells.Cell(0.1, result, of_users, 1.0, 10, 1, [], {}, "runs/x")
-        configuration = {
-            "eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"},
-            "eval_target_below": None,
-            "valid_metric": "Recall@20",
-        }
-        rows.append(Row(cells.Variant(label, label), {}, 0, configuration, {1: cell}))
-    plan = Plan("tiny", [row.variant for row in rows], "subject", n_seeds=1)
-    return Comparison(plan, rows, p_values(rows, "subject"))

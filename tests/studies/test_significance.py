@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,9 @@ def test_users_are_matched_by_token_not_by_row() -> None:
 def test_runs_on_other_users_are_refused() -> None:
     with pytest.raises(UserError, match="different users"):
         by_user([_ranks(["a", "b"], [1, 1]), _ranks(["a", "c"], [1, 1])])
+    run = _ranks(["a", "b"], [1, 1])
+    with pytest.raises(UserError, match="different users or targets"):
+        by_user([run, replace(run, item=run.item[::-1])])
 
 
 def test_paired_test_of_known_numbers() -> None:

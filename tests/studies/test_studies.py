@@ -94,9 +94,11 @@ def test_cross_domain_starts_from_the_other_data_set(tiny_dataset: tuple[Path, s
     data_path, dataset = tiny_dataset
     shutil.copytree(data_path / dataset, data_path / "other")
     (data_path / "other" / f"{dataset}.inter").rename(data_path / "other" / "other.inter")
-    report = _study(tiny_dataset, "cross-domain", "--source=other", "--train_batch_size=64", "--learning_rate=0.01")
+    common, of_row = ["--train_batch_size=64", "--learning_rate=0.01"], ["--MSM4SR.inner_size=12"]
+    report = _study(tiny_dataset, "cross-domain", "--source=other", *common, *of_row)
     of_stage_1 = [yaml.safe_load(path.read_text()) for path in Path("runs/other").glob("*/*/config.yaml")]
     assert len(of_stage_1) == 2
+    assert sorted(settings["inner_size"] for settings in of_stage_1) == [12, 16]
     for settings in of_stage_1:
         assert settings["learning_rate"] == 0.001, "fine-tuning's settings are not those of stage 1"
         assert settings["train_batch_size"] == 1024

@@ -192,6 +192,8 @@ def test_an_interrupted_stage_starts_anew_unless_asked_to_resume(run: Any, monke
             run("MSM4SR")
     log = next(Path(run("MSM4SR")["run_folder"]).glob("*.log")).read_text()
     assert "starting anew; resume=true would continue" in log
+    log = next(Path(run("SASRecM", epochs=1, resume=True)["run_folder"]).glob("*.log")).read_text()
+    assert "nothing to resume" in log
     assert "pretrain epoch 1/2" in log
 
 

@@ -1,0 +1,120 @@
+"""The outcome of a comparison against figures worked out apart: tests, their correction, groups, unseen ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from recbole_msm4sr.evaluation.user_ranks import UserRanks
+from recbole_msm4sr.studies.catalogue import Study
+from recbole_msm4sr.studies.cells import Cell, Variant
+from recbole_msm4sr.studies.comparison import Comparison, Row, among_unseen, p_values
+from recbole_msm4sr.studies.plan import Plan
+from recbole_msm4sr.studies.report import markdown
+
+N_USERS = 200
+METRICS = ("recall@1", "recall@10")
+USERS = np.arange(N_USERS)
+
+
+def comparison_of(ranks: dict[str, list[NDArray[np.int64]]]) -> Comparison:
+    """Of rows with the given ranks, one array a seed, of the same users; the subject is ``subject``.
+
+    The first half of the users has a history of 3, the rest of 7; without it all ranks are twice as good.
+    """
+    names = np.array([f"u{i:03}" for i in USERS])
+    history, target_count = np.where(USERS < N_USERS // 2, 3, 7), np.full(N_USERS, 20)
+    configuration = {
+        "eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"},
+        "eval_target_below": None,
+        "valid_metric": "Recall@20",
+    }
+    rows = []
+    for label, of_seeds in ranks.items():
+        cells = {}
+        for seed, rank in enumerate(of_seeds):
+            run = UserRanks(names, names, rank, (rank + 1) // 2, history, target_count, n_best=50)
+            result = {metric: float(run.metric(metric).mean()) for metric in METRICS}
+            cells[seed] = Cell(0.1, result, run, 1.0, 10, 1, [], {}, "runs/x")
+        rows.append(Row(Variant(label, label), {}, 0, configuration, cells))
+    plan = Plan("tiny", [row.variant for row in rows], "subject", n_seeds=1)
+    return Comparison(plan, rows, p_values(rows, "subject"))
+
+
+@pytest.fixture
+def three_rows() -> Comparison:
+    """The best other row is ``early`` by Recall@1 and ``late`` by Recall@10."""
+    rng = np.random.default_rng(5)
+
+    def draw(first: float, best_ten: float) -> list[NDArray[np.int64]]:
+        return [np.where(luck < first, 1, np.where(luck < best_ten, 9, 30)) for luck in rng.random((2, N_USERS))]
+
+    return comparison_of({"late": draw(0.2, 0.6), "early": draw(0.3, 0.5), "subject": draw(0.27, 0.65)})
+
+
+def _of_users(row: Row, metric: str) -> NDArray[np.float64]:
+    k = int(metric.partition("@")[2])
+    return np.mean([cell.ranks.rank <= k for cell in row.cells.values() if cell.ranks], axis=0)
+
+
+def test_p_values_are_those_of_paired_t_tests_over_users_corrected_by_holm(three_rows: Comparison) -> None:
+    raw = {
+        (row.variant.label, metric): stats.ttest_rel(
+            _of_users(three_rows.subject, metric), _of_users(row, metric)
+        ).pvalue
+        for row in three_rows.others
+        for metric in METRICS
+    }
+    smallest, second, third, largest = sorted(raw, key=lambda name: raw[name])
+    assert three_rows.p_values[smallest] == pytest.approx(4 * raw[smallest])
+    assert three_rows.p_values[second] == pytest.approx(max(4 * raw[smallest], 3 * raw[second]))
+    assert three_rows.p_values[third] == pytest.approx(min(1, max(3 * raw[second], 2 * raw[third])))
+    assert three_rows.p_values[largest] == pytest.approx(min(1, max(2 * raw[third], raw[largest])))
+
+
+def test_the_subjects_p_value_is_against_the_best_other_row_of_each_metric(three_rows: Comparison) -> None:
+    for metric, label in zip(METRICS, ("early", "late"), strict=True):
+        best = three_rows.best_other(metric)
+        assert best is not None
+        assert best.variant.label == label
+        assert three_rows.p_values["subject", metric] == three_rows.p_values[label, metric]
+        assert three_rows.p_values["early", metric] != three_rows.p_values["late", metric]
+
+
+def test_histories_left_out_of_the_ranking_change_ranks_metrics_and_p_values(three_rows: Comparison) -> None:
+    unseen = among_unseen(three_rows)
+    assert unseen is not None
+    for row, before in zip(unseen.rows, three_rows.rows, strict=True):
+        for cell, earlier in zip(row.cells.values(), before.cells.values(), strict=True):
+            assert cell.test_result is not None
+            assert earlier.ranks is not None
+            assert cell.test_result["recall@10"] == pytest.approx(((earlier.ranks.rank + 1) // 2 <= 10).mean())
+    same = comparison_of({"late": [USERS % 40 + 1], "subject": [USERS % 20 + 1]})
+    of_same = among_unseen(same)
+    assert of_same is not None
+    assert of_same.subject.mean("recall@10") == 1.0
+    assert same.subject.mean("recall@10") == 0.5
+    assert of_same.p_values != same.p_values
+
+
+def test_metrics_of_user_groups_are_means_over_their_users_and_seeds(three_rows: Comparison) -> None:
+    lines = markdown(three_rows, Study("t", tuple)).splitlines()
+    for name, users in (("history 3", USERS < N_USERS // 2), ("history 4-7", USERS >= N_USERS // 2)):
+        [line] = [line for line in lines if line.startswith(f"| {name} ")]
+        figures = [cell.strip() for cell in line.strip("|").split("|")][1:]
+        expected = [f"{_of_users(row, 'recall@10')[users].mean():.4f}" for row in three_rows.rows]
+        assert figures == ["100", *expected]
+
+
+def test_a_row_that_is_better_than_the_subject_is_marked_so() -> None:
+    comparison = comparison_of({"good": [USERS % 2 + 1], "subject": [USERS % 4 + 1], "bad": [USERS % 40 + 1]})
+    lines = markdown(comparison, Study("t", tuple)).splitlines()
+    line = next(line for line in lines if line.startswith("| recall@1 "))
+    good, subject, bad = line.split("|")[2:5]
+    assert "††" in good
+    assert "**0.5000**" in good
+    assert "\\*\\*" in bad
+    assert "†" not in subject + bad
+    assert line.rstrip(" |").endswith("-50.00%")
