@@ -192,9 +192,12 @@ def test_an_interrupted_stage_starts_anew_unless_asked_to_resume(run: Any, monke
             run("MSM4SR")
     log = next(Path(run("MSM4SR")["run_folder"]).glob("*.log")).read_text()
     assert "starting anew; resume=true would continue" in log
+    assert "pretrain epoch 1/2" in log
+
+
+def test_resuming_where_there_is_nothing_to_resume_says_so(run: Any) -> None:
     log = next(Path(run("SASRecM", epochs=1, resume=True)["run_folder"]).glob("*.log")).read_text()
     assert "nothing to resume" in log
-    assert "pretrain epoch 1/2" in log
 
 
 def test_a_fresh_start_without_an_epoch_leaves_the_interrupted_stage_as_it_was(
