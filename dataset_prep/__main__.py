@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -28,9 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures, which are counted
     try:
         _COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
     except UserError as error:
         print(f"dataset_prep: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # of standard output: `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to say when Python ends
+        return 0
     except OSError as error:  # a full disk, a folder that cannot be written
         print(
             f"dataset_prep: error: {error}; mend that, and the same command goes on where it stopped", file=sys.stderr

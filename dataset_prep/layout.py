@@ -40,6 +40,11 @@ class Layout:
         """``image_keywords.jsonl``: ``{"item_id": str, "keywords": [[str, ...], ...]}`` a line, a list a picture."""
         return self.root / "image_keywords.jsonl"
 
+    @property
+    def made(self) -> tuple[Path, ...]:
+        """The files of the data set itself that the steps write."""
+        return self.interactions, self.items, self.sentences, self.keywords
+
     def features(self, modality: str) -> Path:
         """The feature store of ``text`` or ``image``."""
         return self.root / "features" / modality

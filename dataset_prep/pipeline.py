@@ -41,6 +41,7 @@ def prepare(source: Source, layout: Layout, options: Options) -> None:
     """
     options.check()
     source.check(layout)
+    once(lambda: _check_for_files_of_others(layout, options))
     once(lambda: layout.prep.mkdir(parents=True, exist_ok=True))
     modalities = _modalities(source, layout, options)
     image = "image" in modalities
@@ -56,6 +57,15 @@ def prepare(source: Source, layout: Layout, options: Options) -> None:
     for step in STEPS:
         if step in options.steps:
             work[step]()
+
+
+def _check_for_files_of_others(layout: Layout, options: Options) -> None:
+    """Raise a ``UserError`` before an atomic file is replaced that no step has made."""
+    if layout.prep.is_dir():
+        return  # a data set of ours
+    for step, path in (("interactions", layout.interactions), ("text", layout.items)):
+        if step in options.steps and path.exists():
+            raise UserError(f"{path} is there, and was not made here: move or remove it, or give another --out")
 
 
 def _modalities(source: Source, layout: Layout, options: Options) -> tuple[str, ...]:
@@ -188,7 +198,7 @@ def _pictures(source: Source, layout: Layout, options: Options) -> None:
             return collect_pictures(
                 layout,
                 client=client,
-                workers=max(options.workers, FETCHES_AT_ONCE),
+                workers=max(options.workers, FETCHES_AT_ONCE, options.per_host),
                 max_pictures=options.max_pictures,
                 retry_dead=options.retry_dead,
             )

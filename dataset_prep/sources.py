@@ -161,6 +161,8 @@ class CustomSource:
         for what, path in (("interactions", self.inter), ("text", self.text), ("keywords", self.keywords)):
             if path is not None and not path.is_file():
                 raise UserError(f"{path} is not a file: give the file of {what}")
+            if path is not None and path.resolve() in {made.resolve() for made in layout.made}:
+                raise UserError(f"{path} would be replaced by what is made of it: move it, or give another --out")
         if self.pictures is not None and not self.pictures.is_dir():
             raise UserError(f"{self.pictures} is not a folder: give the folder that holds the pictures")
 

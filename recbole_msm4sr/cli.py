@@ -83,6 +83,30 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
+def take_config_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files of ``--config_files=a.yaml b.yaml``, also ``--config_files a.yaml``, and all other words.
+
+    Raises:
+        UserError: there are no files after it.
+    """
+    files: list[str] = []
+    others: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        key, _, value = word.partition("=")
+        if key.lstrip("-") != "config_files" or not key.startswith("-"):
+            others.append(word)
+            continue
+        found = value.split()
+        while words and not words[0].startswith("-"):
+            found.append(words.pop(0))
+        if not found:
+            raise UserError(f"the argument {word!r} has no value: give --config_files=FILE")
+        files += found
+    return files, others
+
+
 def parse_arguments(argv: Sequence[str]) -> tuple[str, str, list[str], dict[str, Any]]:
     """Parse RecBole's conventions; values are YAML scalars and never evaluated.
 
@@ -99,9 +123,8 @@ def parse_arguments(argv: Sequence[str]) -> tuple[str, str, list[str], dict[str,
     from recbole_msm4sr.config import parse_scalar
 
     named: dict[str, str] = {}
-    config_files: list[str] = []
     settings: dict[str, Any] = {}
-    words = list(argv)
+    config_files, words = take_config_files(argv)
     while words:
         word = words.pop(0)
         key, equals, value = word.lstrip("-").partition("=")
@@ -110,17 +133,13 @@ def parse_arguments(argv: Sequence[str]) -> tuple[str, str, list[str], dict[str,
             raise UserError(f"cannot read the argument {word!r}: settings are written --key=value")
         if not equals and key == "resume":
             value = "true"
-        elif not equals and key in ("model", "dataset", "config_files") and words and not words[0].startswith("-"):
+        elif not equals and key in ("model", "dataset") and words and not words[0].startswith("-"):
             value = words.pop(0)
         elif not equals:
             raise UserError(f"the argument {word!r} has no value: settings are written --key=value")
-        if key == "config_files":
-            config_files += value.split()
-            while words and not words[0].startswith("-"):
-                config_files.append(words.pop(0))
-        elif key in named or key in settings:
+        if key in named or key in settings:
             raise UserError(f"{key} is given twice")
-        elif key in ("model", "dataset"):
+        if key in ("model", "dataset"):
             named[key] = value
         else:
             settings[key] = parse_scalar(value)

@@ -27,7 +27,15 @@ def _read_umask() -> int:
 # It can only be read by setting it, for all threads: once, while modules are imported.
 _UMASK = _read_umask()
 
-_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+
+def _read_machine() -> str:
+    """Where numbers of processes mean the same: the machine and, in containers, its name space of processes."""
+    name_space = Path("/proc/self/ns/pid")
+    where = platform.node() + (os.readlink(name_space) if name_space.is_symlink() else "")
+    return f"{zlib.crc32(where.encode()):08x}"
+
+
+_MACHINE = _read_machine()
 
 
 @contextmanager

@@ -37,6 +37,8 @@ def missing_pictures(layout: Layout) -> Iterator[Missing]:
     """
     if not layout.ledger.is_file():
         raise UserError(f"{layout.root} has no ledger of pictures: its pictures have not been collected")
+    if not layout.pictures.is_file():
+        raise UserError(f"{layout.root}: collecting its pictures was interrupted; run the pictures step to its end")
     without = {item_id for _, item_id, record in read_records(layout.pictures) if not record.get("pictures")}
     with Ledger(layout.ledger) as ledger:
         for item_id, pictures in read_sources(layout.picture_sources):

@@ -98,9 +98,10 @@ def _read_and_split(config: Any, folder: Path) -> tuple[Any, tuple[Any, Any, Any
         dataset = config.spec.dataset_class(config)
         for attribute in config.item_attributes:
             if attribute not in dataset.field2type:
+                where = folder / f"{config['dataset']}.item"
+                hidden = ", and let load_col load it" if "load_col" in config.external_config_dict else ""
                 raise UserError(
-                    f"{config['model']} needs the item attribute {attribute!r}: "
-                    f"add the column to {folder / (config['dataset'] + '.item')}"
+                    f"{config['model']} needs the item attribute {attribute!r}: add the column to {where}{hidden}"
                 )
         return dataset, tuple(dataset.build())
     except UserError:
@@ -152,7 +153,8 @@ def _require_files(config: Any, folder: Path) -> None:
     user, item, time = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"]
     _require_columns(config, inter, {user: "token", item: "token", time: "float"})
     items = folder / f"{config['dataset']}.item"
-    if config.item_attributes and items.is_file():
+    columns = config["load_col"]  # None: all of them
+    if items.is_file() and (columns is None or "item" in columns):
         _require_columns(config, items, {item: "token"})
 
 
@@ -164,9 +166,10 @@ def _require_columns(config: Any, path: Path, needed: Mapping[str, str]) -> None
     types = {field: kind for field, _, kind in (column.partition(":") for column in header)}
     for field, kind in needed.items():
         if field not in types:
+            columns = ", ".join(f"{name}:{kind}" for name, kind in needed.items())
             raise UserError(
-                f"{path} has no column {field!r} in its first line ({', '.join(header)}): an atomic file starts with "
-                "user_id:token, item_id:token, timestamp:float; or set USER_ID_FIELD, ITEM_ID_FIELD, TIME_FIELD"
+                f"{path} has no column {field!r} in its first line ({', '.join(header)}): it needs {columns}; other "
+                "names are set by USER_ID_FIELD, ITEM_ID_FIELD and TIME_FIELD"
             )
         if types[field] != kind:
             found = f"is of the type {types[field]!r}" if types[field] else "has no type"

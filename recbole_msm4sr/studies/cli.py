@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_msm4sr import processes
+from recbole_msm4sr.cli import take_config_files
 from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.studies.catalogue import STUDIES, Study, cross_domain
 from recbole_msm4sr.studies.cells import Variant
@@ -20,7 +21,8 @@ if TYPE_CHECKING:  # needs the packages of the extra "study"
 
 CROSS_DOMAIN = "cross-domain"
 _SETTINGS = (
-    "Further --key=value are settings of all rows that read them, --LABEL.key=value of one; values are YAML. What is "
+    "Further --key=value are settings of all rows that read them, --LABEL.key=value of one; values are YAML. "
+    "--config_files=a.yaml b.yaml are files of common settings. What is "
     "done already, in --out, is not done again, and several processes may work on one --out."
 )
 
@@ -31,14 +33,15 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: arguments, settings or data that cannot be used.
     """
-    arguments, rest = _parser().parse_known_args(list(argv))
+    config_files, words = take_config_files(argv)
+    arguments, rest = _parser().parse_known_args(words)
     if processes.under_torchrun():
         raise UserError(
             "studies are no torchrun jobs: leave it out, and start the same command several times to share the work"
         )
     study = _study(arguments)
     common, of_row = _settings(rest, [variant.label for variant in study.variants()])
-    common = {**_settings_of_files(arguments.config_files), **common}
+    common = {**_settings_of_files(config_files), **common}
     out = Path(arguments.out or f"studies/{arguments.dataset}/{arguments.name}")
     _log_to_console()
     try:
@@ -85,14 +88,6 @@ def _parser() -> argparse.ArgumentParser:
             "--trials", type=int, default=9, help="settings tried for every row; 0: none (default: %(default)s)"
         )
         command.add_argument("--grid", metavar="FILE", help="YAML, setting: [values] (default: the paper's)")
-        command.add_argument(
-            "--config_files",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="FILE",
-            help="YAML files of common settings",
-        )
         command.add_argument("--out", metavar="DIR", help="(default: studies/DATASET/NAME)")
     return parser
 

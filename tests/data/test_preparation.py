@@ -228,7 +228,14 @@ def test_an_item_file_of_another_form_is_refused(tiny_dataset: Tiny, header: str
     path = inter_file(tiny_dataset).with_suffix(".item")
     path.write_text(f"{header}\n" + "".join(f"i{i}\tc\n" for i in range(30)), encoding="utf-8")
     assert message in refusal("FDSA", tiny_dataset)
+    assert message in refusal("SASRec", tiny_dataset, load_col=None)
     load("MSM4SR", tiny_dataset)  # which does not read it
+
+
+def test_an_attribute_that_load_col_leaves_out_is_named_so(tiny_dataset: Tiny) -> None:
+    inter_file(tiny_dataset).with_suffix(".item").write_text("item_id:token\tclass:token_seq\ni0\tc\n")
+    columns = {"inter": ["user_id", "item_id", "timestamp"]}
+    assert "and let load_col load it" in refusal("FDSA", tiny_dataset, load_col=columns)
 
 
 @pytest.mark.parametrize("model", ["MSM4SR", "SASRec"])

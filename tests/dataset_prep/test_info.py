@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +190,15 @@ def test_figures_read_well() -> None:
     ]  # fmt: skip
     assert [difference(here, 100) for here in (100, 150, 90)] == ["the same", "+50.0 %", "-10.0 %"]
     assert displayable("a" * 12, 10) == "aaaaaaaaaa… (12 characters)"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(layout: Layout) -> None:
+    """As in ``... | head -1``."""
+    command = [sys.executable, "-m", "dataset_prep", "info", str(layout.root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 0

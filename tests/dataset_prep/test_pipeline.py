@@ -206,6 +206,31 @@ def test_items_with_pictures_are_those_with_ready_words(tmp_path: Path) -> None:
     assert {line.split("\t")[1] for line in Layout.of(out).interactions.read_text().splitlines()[1:]} == {"i0"}
 
 
+def test_own_files_are_never_replaced_by_what_is_made_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "dataset" / "mine"
+    out.mkdir(parents=True)
+    rows = [(f"u{n // 5}", f"i{n % 5}", str(n)) for n in range(10)]
+    inter = _table(tmp_path / "a.csv", rows)
+    text = out / "text.jsonl"
+    text.write_text("".join(json.dumps({"item_id": f"i{n}", "title": f"Title {n}"}) + "\n" for n in range(5)))
+    argv = ["custom", "--steps=interactions,text", f"--out={out}"]
+    before = text.read_bytes()
+    assert main([*argv, inter, f"--text={text}"]) == 2
+    assert "text.jsonl would be replaced by what is made of it" in capsys.readouterr().err
+    assert text.read_bytes() == before
+    text = text.rename(tmp_path / "text.jsonl")
+    for name in ("mine.inter", "mine.item"):
+        (out / name).write_text("of the user's\n")
+        assert main([*argv, inter, f"--text={text}"]) == 2
+        assert f"{name} is there, and was not made here" in capsys.readouterr().err
+        assert (out / name).read_text() == "of the user's\n"
+        (out / name).unlink()
+    assert main([*argv, inter, f"--text={text}"]) == 0
+    assert main([*argv, inter, f"--text={text}", "--min-user=1"]) == 0, "its own files are"
+
+
 def test_own_data_keep_their_own_rules_whatever_they_are_called(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -289,11 +289,10 @@ def test_mistakes_are_found_before_anything_runs(
 def test_common_settings_from_files(tiny_dataset: Tiny) -> None:
     Path("a.yaml").write_text("n_experts: 5\nattention_size: 3\n")
     Path("b.yaml").write_text("n_experts: 6\n")
-    files = ["--config_files=a.yaml", "--config_files=b.yaml"]
-    argv = [*_argv(tiny_dataset, "--trials=0", "--seeds=1", "--epochs=1", "--attention_size=4"), *files]
-    assert main(argv) == 0
-    [row, _] = json.loads(Path("out/report.json").read_text())["rows"]
-    assert (row["configuration"]["n_experts"], row["configuration"]["attention_size"]) == (6, 4)
+    argv = _argv(tiny_dataset, "--models=a row=SASRecM", "--trials=0", "--seeds=1", "--epochs=1", "--attention_size=4")
+    assert main([*argv, "--config_files=a.yaml", "b.yaml", "--a row.hidden_size=8"]) == 0
+    [row] = json.loads(Path("out/report.json").read_text())["rows"]
+    assert [row["configuration"][key] for key in ("n_experts", "attention_size", "hidden_size")] == [6, 4, 8]
 
 
 def test_users_that_only_some_rows_would_test_are_found_before_anything_runs(
