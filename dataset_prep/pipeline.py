@@ -190,6 +190,8 @@ def _text(source: Source, layout: Layout, options: Options) -> None:
 def _pictures(source: Source, layout: Layout, options: Options) -> None:
     local = source.pictures is not None
     earlier = read_summary(layout, "pictures")
+    some_may_work_now = bool(earlier and earlier["figures"]["try_again"])
+    half_encoded = any(layout.shards(step).is_dir() for step in ("words", "picture-features"))  # more would undo it
 
     def work() -> Mapping[str, Any]:
         if local:
@@ -210,7 +212,7 @@ def _pictures(source: Source, layout: Layout, options: Options) -> None:
         inputs=[path for path in (layout.picture_sources, source.pictures) if path is not None],
         outputs=[layout.pictures],
         work=work,
-        again=options.retry_dead or bool(earlier and earlier["figures"]["try_again"]),
+        again=options.retry_dead or (some_may_work_now and not half_encoded),
     )
 
 

@@ -292,6 +292,26 @@ def test_a_broken_pictures_host_is_no_reason_to_lose_the_rest(
     assert described["interactions"]["users"] == 40
 
 
+def test_links_are_not_asked_again_while_their_pictures_are_half_encoded(
+    fault_server: FaultServer, tmp_path: Path, encoders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _serve(fault_server, 2018)
+    argv = _amazon(fault_server, 2018, tmp_path / "Tiny", encoders)
+    assert main(argv) == 0
+    layout = Layout.of(tmp_path / "Tiny")
+    summary = read_summary(layout, "pictures")
+    assert summary is not None
+    summary["figures"]["try_again"] = 1  # as if a host had been down
+    layout.summary("pictures").write_text(json.dumps(summary))
+    capsys.readouterr()
+    layout.shards("words").mkdir(parents=True)
+    assert main([*argv, "--steps=pictures"]) == 0
+    assert "pictures: done already" in capsys.readouterr().err
+    layout.shards("words").rmdir()
+    assert main([*argv, "--steps=pictures"]) == 0
+    assert _finished(capsys) == ["pictures"]
+
+
 def test_what_cannot_work_is_said_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "Tiny"
     (tmp_path / "a.csv").write_text("user,item,timestamp\n")
