@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dataset_prep.arguments import options_of, parser, source_of
 from recbole_msm4sr.errors import UserError
@@ -29,13 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures, which are counted
     try:
         _COMMANDS[arguments.command](arguments)
-        sys.stdout.flush()
     except UserError as error:
         print(f"dataset_prep: error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # of standard output: `... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to say when Python ends
-        return 0
     except OSError as error:  # a full disk, a folder that cannot be written
         print(
             f"dataset_prep: error: {error}; mend that, and the same command goes on where it stopped", file=sys.stderr
@@ -72,14 +68,26 @@ def _info(arguments: argparse.Namespace) -> None:
     from dataset_prep.info_text import describe_as_text
     from dataset_prep.layout import Layout
 
+    layout = Layout.of(arguments.path)
     if arguments.missing:
         from dataset_prep.pictures.missing import missing_as_table
 
-        for line in missing_as_table(Layout.of(arguments.path)):
-            print(line)
+        _print_lines(missing_as_table(layout))
         return
-    described = describe(Layout.of(arguments.path))
-    print(json.dumps(described, indent=2, ensure_ascii=False) if arguments.json else describe_as_text(described))
+    described = describe(layout)
+    _print_lines(
+        [json.dumps(described, indent=2, ensure_ascii=False) if arguments.json else describe_as_text(described)]
+    )
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    """Print until the reader of standard output has seen enough, as ``head`` has."""
+    for line in lines:
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+            return
 
 
 def _gallery(arguments: argparse.Namespace) -> None:

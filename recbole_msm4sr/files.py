@@ -116,8 +116,8 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
-        return True
+    except PermissionError:  # it lives, and is somebody else's
+        pass
     return True
 
 

@@ -178,7 +178,7 @@ def _settings(words: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, An
     for word in words:
         text = word.removeprefix("--")
         label = max((label for label in labels if text.startswith(f"{label}.")), key=len, default="")
-        key, equals, value = text.removeprefix(f"{label}.").partition("=")
+        key, equals, value = (text.removeprefix(f"{label}.") if label else text).partition("=")
         if not word.startswith("--") or not equals or not key:
             raise UserError(f"cannot read the argument {word!r}: settings are written --key=value")
         if "." in key:

@@ -13,6 +13,7 @@ from fault_server import FaultServer, body
 from tiny_release import CATEGORY, TinyRelease, make_release
 from torchrun import torchrun
 
+from dataset_prep import pipeline
 from dataset_prep.__main__ import main
 from dataset_prep.demo.catalogue import dictionary, make_items
 from dataset_prep.demo.encoders import build_clip, build_sentence_encoder
@@ -20,6 +21,7 @@ from dataset_prep.layout import Layout
 from dataset_prep.steps import read_summary
 from recbole_msm4sr import run
 from recbole_msm4sr.data.feature_store import FeatureStore
+from recbole_msm4sr.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +292,28 @@ def test_a_broken_pictures_host_is_no_reason_to_lose_the_rest(
     assert main(["info", str(out), "--json"]) == 0
     described = json.loads(capsys.readouterr().out)
     assert described["interactions"]["users"] == 40
+
+
+@pytest.mark.parametrize(("asked", "workers"), [("--per-host=2", 16), ("--per-host=40", 40), ("--workers=50", 50)])
+def test_as_many_pictures_are_fetched_at_once_as_a_host_may_be_asked(
+    fault_server: FaultServer,
+    tmp_path: Path,
+    encoders: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+    workers: int,
+) -> None:
+    _serve(fault_server, 2018)
+    seen: list[int] = []
+
+    def stop(*_: object, workers: int, **__: object) -> None:
+        seen.append(workers)
+        raise UserError("that is all")
+
+    monkeypatch.setattr(pipeline, "collect_pictures", stop)
+    argv = _amazon(fault_server, 2018, tmp_path / "Tiny", encoders)
+    assert main([*argv, "--steps=get,interactions,text,pictures", asked]) == 2
+    assert seen == [workers]
 
 
 def test_links_are_not_asked_again_while_their_pictures_are_half_encoded(

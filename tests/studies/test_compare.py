@@ -243,6 +243,7 @@ def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
     ("more", "message"),
     [
         (["--SASRec.epochs=1"], "there is no row 'SASRec'"),
+        (["--.epochs=1"], "there is no row ''"),
         (["--models=few=,GRU4Rec"], "cannot read the row 'few='"),
         (["--models=a.b=SASRecM"], "cannot read the row 'a.b=SASRecM'"),
         (["--models=one=SASRecM,one=GRU4Rec"], "two rows have the same name"),

@@ -78,6 +78,9 @@ def test_a_folder_becomes_pictures_and_stays_as_it_was(tmp_path: Path, layout: L
     assert [entry.item_id for entry in missing_pictures(layout)] == ["C"]
     assert (layout.picture_files / result(layout)["A"][1]).samefile(folder / "A_2.jpg")  # no second copy on the disk
     assert state_of(folder) == before
+    layout.pictures.unlink()  # as before the first collection has ended
+    with pytest.raises(UserError, match="was interrupted; run the pictures step to its end"):
+        list(missing_pictures(layout))
 
 
 def test_what_changed_is_read_again_and_nothing_else(tmp_path: Path, layout: Layout) -> None:
