@@ -271,11 +271,12 @@ def test_ctrl_c_ends_the_run_at_once_and_keeps_what_is_done(fault_server: FaultS
     busy = fault_server.serve("/busy", status(429, Retry_After="60"))
     write_sources(layout, {"A": [[good]], **{f"I{number}": [[busy]] for number in range(8)}})
     script = f"""
-import threading
+import signal, threading
 from pathlib import Path
 from dataset_prep.http.client import HttpClient
 from dataset_prep.layout import Layout
 from dataset_prep.pictures.collect import collect_pictures
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell has started in the background
 try:
     collect_pictures(Layout.of({str(layout.root)!r}), client=HttpClient(allow_private=True), workers=4)
 except KeyboardInterrupt:
