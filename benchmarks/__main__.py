@@ -15,7 +15,7 @@ from benchmarks import evaluation, loading, preparation, recipe, scale, training
 from benchmarks.context import Context
 from benchmarks.measure import progress
 from benchmarks.rows import Row, table, write_json
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 _MODULES = (training, evaluation, loading, recipe, scale, preparation)
 BENCHMARKS = {benchmark.name: benchmark for module in _MODULES for benchmark in module.BENCHMARKS}

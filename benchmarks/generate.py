@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_msm4sr.core.files import atomic_folder
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.files import atomic_folder
 
 SPECIFICATION = "generated.json"
 _VERSION = 1  # of what the same numbers generate

@@ -16,7 +16,7 @@ from benchmarks.fresh_process import in_fresh_process, peak_memory
 from benchmarks.generate import INTERACTIONS_1M, INTERACTIONS_10M, INTERACTIONS_131K, TINY, DatasetSize
 from benchmarks.measure import progress
 from benchmarks.rows import Row
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.data.dataloader import PackedDataLoader
 

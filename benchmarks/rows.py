@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from recbole_msm4sr.files import atomic_file
+from recbole_msm4sr.core.files import atomic_file
 
 #: Units of which more is better; of all others (s, MiB, ...) less is.
 _RATES = frozenset({"pairs/s", "users/s", "sentences/s", "images/s"})

@@ -19,7 +19,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from benchmarks.literal import LiteralFinetune, LiteralPretrain
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.training.trainer import trainer_class
 

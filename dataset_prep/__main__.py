@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 from dataset_prep.arguments import options_of, parser, source_of
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from dataset_prep.options import Options
 from dataset_prep.records import read_image_keywords, write_records
 from dataset_prep.sources import Source
 from dataset_prep.steps import read_summary, run_step
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 def words_step(source: Source, layout: Layout, options: Options) -> None:

@@ -7,8 +7,8 @@ import logging
 import re
 from pathlib import Path
 
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import sha256_of_file
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import sha256_of_file
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from dataset_prep.interactions.table_one import CATEGORIES, Sizes, table_one
 from dataset_prep.inventory import MODALITIES, Inventory, take_inventory
 from dataset_prep.layout import Layout
 from dataset_prep.steps import read_summary
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 
 def describe(layout: Layout, inventory: Inventory | None = None) -> dict[str, Any]:

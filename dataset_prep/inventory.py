@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from dataset_prep.layout import Layout
 from dataset_prep.records import is_list_of_text, read_records, record_keywords
 from dataset_prep.text.sentences import record_sentences
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 _USER, _ITEM = "user_id:token", "item_id:token"
 _LINES_AT_A_TIME = 1_000_000

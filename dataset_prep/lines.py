@@ -10,7 +10,7 @@ from io import BufferedIOBase
 from pathlib import Path
 
 from dataset_prep.progress import progress_bar
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _REPORT_EVERY = 4096  # lines between two looks at how far the file has been read

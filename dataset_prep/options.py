@@ -12,7 +12,7 @@ from dataset_prep.pictures.collect import MAX_PICTURES
 from dataset_prep.ranks import own_device
 from dataset_prep.text.sentences import MAX_SENTENCES
 from dataset_prep.words.dictionary import check_top_n
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 STEPS = ("get", "interactions", "text", "pictures", "words", "features")
 MODALITIES = ("text", "image")

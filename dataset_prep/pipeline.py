@@ -24,7 +24,7 @@ from dataset_prep.sources import Source
 from dataset_prep.steps import read_summary, run_step
 from dataset_prep.text.build import build_text, items_with
 from dataset_prep.text.item_file import write_item_file
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 FETCHES_AT_ONCE = 16  # of all hosts together: a slow one should not hold up the others
 

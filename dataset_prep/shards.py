@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from dataset_prep.progress import progress_bar
 from dataset_prep.ranks import SharedCount, barrier, claims, once, rank
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import atomic_file
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import atomic_file
 
 logger = logging.getLogger(__name__)
 

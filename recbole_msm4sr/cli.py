@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_msm4sr import __version__
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 USAGE = """\
 usage: msm4sr [run] --model=MODEL --dataset=DATASET [--config_files=a.yaml b.yaml] [--resume] [--key=value ...]
@@ -64,7 +64,7 @@ def _message_of(error: Exception) -> str | None:
 def _is_first_to_fail() -> bool:
     if "torch" not in sys.modules:  # no process group without it, and it takes long to import
         return True
-    from recbole_msm4sr import processes
+    from recbole_msm4sr.core import distributed as processes
 
     return processes.first_to_fail()
 
@@ -120,7 +120,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[str, str, list[str], dict[str,
     Raises:
         UserError: a word that is no setting, a setting given twice, or no model or dataset.
     """
-    from recbole_msm4sr.config import parse_scalar
+    from recbole_msm4sr.config.load import parse_scalar
 
     named: dict[str, str] = {}
     settings: dict[str, Any] = {}

@@ -20,8 +20,8 @@ from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import FeatureSource, FeatureType
 from scipy import sparse
 
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.atomic_file import find_bad_number, find_short_line, read_header
-from recbole_msm4sr.errors import UserError
 
 
 def apply() -> None:

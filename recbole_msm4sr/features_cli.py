@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_import import import_mp4sr, import_npz, import_unisrec
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.data.feature_writer import MANIFEST
-from recbole_msm4sr.errors import UserError
 
 _FORMAT_OF_SUFFIX = {".npz": "npz", ".pkl": "mp4sr", ".pickle": "mp4sr"}
 _ITEM_COLUMN = "item_id:token"

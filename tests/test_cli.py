@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from recbole_msm4sr.cli import main, parse_arguments
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.registry import our_models
+from recbole_msm4sr.config.registry import our_models
+from recbole_msm4sr.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 

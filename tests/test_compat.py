@@ -24,9 +24,9 @@ from scipy import sparse
 
 import recbole_msm4sr
 from recbole_msm4sr import compat
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.dataset import VectorisedSequentialDataset
-from recbole_msm4sr.errors import UserError
 
 Dataset = recbole_datasets.Dataset
 ML_100K = Path(recbole.__file__).parent / "dataset_example" / "ml-100k"

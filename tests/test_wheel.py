@@ -52,7 +52,7 @@ def test_the_gallerys_templates_are_in_the_wheel(site: Path) -> None:
 
 
 def test_the_installed_console_script_runs_the_demo_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
-    place = run(site, tmp_path, "-c", "import recbole_msm4sr.config as c; print(c.__file__, c.PROPERTIES)").stdout
+    place = run(site, tmp_path, "-c", "import recbole_msm4sr.config.load as c; print(c.__file__, c.PROPERTIES)").stdout
     assert place.count(str(site)) == 2
     done = run(
         site,

@@ -25,8 +25,8 @@ from dataset_prep.pipeline import prepare
 from dataset_prep.quiet import quiet_transformers
 from dataset_prep.records import read_records, write_records
 from dataset_prep.sources import CustomSource
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import atomic_folder
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import atomic_folder
 
 logger = logging.getLogger(__name__)
 

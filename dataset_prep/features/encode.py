@@ -24,8 +24,8 @@ from dataset_prep.layout import Layout
 from dataset_prep.ranks import once
 from dataset_prep.shards import wait_until_visible
 from dataset_prep.text.sentences import MAX_SENTENCES
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 logger = logging.getLogger(__name__)
 

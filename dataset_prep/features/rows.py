@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dataset_prep.features.distinct import write_distinct
 from dataset_prep.records import read_records, record_keywords
 from dataset_prep.text.sentences import record_sentences
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 _SENTENCES = "sentences-"
 _DIGEST_LENGTH = 32  # hex digits in the folder's name

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dataset_prep.features.distinct import DistinctSentences
 from dataset_prep.features.sentence_encoder import SentenceEncoder
 from dataset_prep.shards import Shards
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 #: Sentences a shard: seconds of work, and enough to sort by length.
 SHARD_SIZE = 2048

@@ -18,8 +18,8 @@ from dataset_prep.inventory import MODALITIES, take_inventory
 from dataset_prep.layout import Layout
 from dataset_prep.progress import progress_bar
 from dataset_prep.readable import size_as_text
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import atomic_file
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import atomic_file
 
 logger = logging.getLogger(__name__)
 

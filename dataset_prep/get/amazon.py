@@ -14,8 +14,8 @@ from dataset_prep.http.download import download
 from dataset_prep.http.errors import FetchError
 from dataset_prep.http.partial import PartialFile
 from dataset_prep.layout import Layout
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import sha256_of_file
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import sha256_of_file
 
 logger = logging.getLogger(__name__)
 

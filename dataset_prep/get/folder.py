@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 def find_file(folder: Path, wanted: str, others: Sequence[str] = ()) -> Path | None:

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 REVIEWS = ("full", "5-core", "ratings")
 

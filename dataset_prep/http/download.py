@@ -18,8 +18,8 @@ from dataset_prep.http.client import HttpClient
 from dataset_prep.http.errors import FetchError
 from dataset_prep.http.partial import PartialFile, validator_of
 from dataset_prep.progress import progress_bar
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import sha256_of_file
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import sha256_of_file
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_prep.http.answer import Answer
-from recbole_msm4sr.files import atomic_file
+from recbole_msm4sr.core.files import atomic_file
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataset_prep.http.answer import as_fetch_errors
 from dataset_prep.http.budget import Budget
 from dataset_prep.http.connections import use_prompt_connections
 from dataset_prep.http.errors import FetchError
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 PORTS = {"http": 80, "https": 443}
 

@@ -11,7 +11,7 @@ from itertools import chain
 from dataset_prep.interactions.events import Event, UnusableError, checked_number, checked_token
 from dataset_prep.lines import read_lines
 from dataset_prep.rejected import Rejected
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 @dataclass(frozen=True)

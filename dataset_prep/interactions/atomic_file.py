@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dataset_prep.interactions.event_files import EVENT, Spool, blocks, by, count, partition
 from dataset_prep.lines import read_lines
 from dataset_prep.progress import progress_bar
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 HEADER = b"user_id:token\titem_id:token\ttimestamp:float\n"
 #: An event, and the place of its user's first one.

@@ -22,7 +22,7 @@ from dataset_prep.interactions.table_one import Sizes
 from dataset_prep.layout import Layout
 from dataset_prep.progress import progress_bar
 from dataset_prep.rejected import Rejected
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 

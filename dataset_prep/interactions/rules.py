@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 REPEATS = ("all", "distinct", "first", "last")
 

@@ -11,7 +11,7 @@ from dataset_prep.pictures.obtain import NOT_ASKED
 from dataset_prep.pictures.sources import read_sources
 from dataset_prep.readable import displayable
 from dataset_prep.records import read_records
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 NO_SOURCE = "the source names no picture"
 OUTSIDE_LIMITS = "outside the limits"

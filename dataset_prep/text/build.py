@@ -13,8 +13,8 @@ from dataset_prep.rejected import EXAMPLES, Rejected
 from dataset_prep.text.catalogue import CatalogueItem
 from dataset_prep.text.sentences import MAX_SENTENCES, sentences_of
 from dataset_prep.text.workers import ordered_map
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import atomic_file
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import atomic_file
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dataset_prep.text.catalogue import CatalogueItem
 from dataset_prep.text.clean import plain_text
-from recbole_msm4sr.files import atomic_file
+from recbole_msm4sr.core.files import atomic_file
 
 _NOT_IN_A_TOKEN = re.compile(r"[\s\"]+")
 

@@ -13,7 +13,7 @@ from dataset_prep.text.boilerplate import is_boilerplate, without_heading
 from dataset_prep.text.catalogue import CatalogueItem, RecordError
 from dataset_prep.text.clean import clean, holds_script, paragraphs, plain_text
 from dataset_prep.text.custom import custom_item
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 MAX_SENTENCES = 10
 # Longer than any real sentence, and about what the usual encoders read of one (256 to 512 word pieces).

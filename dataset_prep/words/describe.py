@@ -22,7 +22,7 @@ from dataset_prep.words.item_pictures import read_pictures
 from dataset_prep.words.nearest import nearest_words
 from dataset_prep.words.picture_reader import WORKERS
 from dataset_prep.words.picture_rows import SHARD_SIZE, PictureRows
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 

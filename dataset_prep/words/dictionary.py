@@ -20,8 +20,8 @@ from typing import Any
 
 from dataset_prep.layout import Layout
 from dataset_prep.records import is_list_of_text, read_records
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import atomic_file
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import atomic_file
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from dataset_prep.layout import Layout
 from dataset_prep.records import is_list_of_text, read_records
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 def read_pictures(layout: Layout) -> Iterator[tuple[str, list[str]]]:

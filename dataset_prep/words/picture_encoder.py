@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dataset_prep.hub import digest_of_weights, is_local_model, loading_error
 from dataset_prep.ranks import own_device
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -18,8 +18,8 @@ from dataset_prep.words.picture_encoder import PictureEncoder
 from dataset_prep.words.picture_reader import WORKERS
 from dataset_prep.words.picture_rows import SHARD_SIZE, PictureRows
 from dataset_prep.words.resnet import RESNET, ResNet
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from dataset_prep.shards import Shards
 from dataset_prep.words.item_pictures import distinct_pictures
 from dataset_prep.words.picture_encoder import PictureEncoder
 from dataset_prep.words.picture_reader import PictureReader
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import sha256_of_file
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import sha256_of_file
 
 #: Pictures a shard: a second or two on a GPU; minutes on a CPU, where a large CLIP takes seconds a picture.
 SHARD_SIZE = 512

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 _NUMPY_CORE = ("numpy.core", "numpy._core")  # before and since numpy 2
 _PLAIN_DTYPE = re.compile(r"[?]|[biufSU]\d+")  # bool, integers, floats, strings: nothing that holds Python objects

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from pandas._libs.parsers import STR_NA_VALUES
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 def read_header(path: str | os.PathLike[str], separator: str, encoding: str | None) -> list[str]:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import sequences
 from recbole_msm4sr.data.dataset import SequenceInteraction, VectorisedSequentialDataset
-from recbole_msm4sr.errors import UserError
 
 
 class PackedDataLoader:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.array_pickle import PickledArray, load_array_pickle
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 _NPZ_ARRAYS = ("item_id", "offsets", "vectors")
 _UNKNOWN = "unknown"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_writer import DATA_FILES, FORMAT_VERSION, ITEMS, MANIFEST, OFFSETS, VALUES
-from recbole_msm4sr.errors import UserError
 
 
 def read_files(folder: Path) -> tuple[dict[str, Any], list[str], npt.NDArray[np.int64], npt.NDArray[np.float16]]:

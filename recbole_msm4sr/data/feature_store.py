@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import atomic_folder, sha256_of_file
 from recbole_msm4sr.data.feature_reader import read_files, require
 from recbole_msm4sr.data.feature_writer import (
     DATA_FILES,
@@ -34,8 +36,6 @@ from recbole_msm4sr.data.feature_writer import (
     stream_values,
     write_tokens,
 )
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import atomic_folder, sha256_of_file
 
 _VERIFY_BLOCK = 1 << 22  # values checked at a time: 8 MiB of float16
 

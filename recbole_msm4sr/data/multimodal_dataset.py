@@ -10,10 +10,10 @@ import torch
 from recbole.data.dataset import Dataset
 from torch import Tensor
 
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.dataset import VectorisedSequentialDataset
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.data.mapped_rows import MappedRows, read_rows
-from recbole_msm4sr.errors import UserError
 
 
 class MultimodalDataset(Dataset):

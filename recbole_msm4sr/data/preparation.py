@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import sha256_of_file
 from recbole_msm4sr.data.atomic_file import read_header
 from recbole_msm4sr.data.dataloader import PackedDataLoader
 from recbole_msm4sr.data.dataset import SequenceInteraction
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import sha256_of_file
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 from tqdm import tqdm
 
+from recbole_msm4sr.core.errors import DivergedError
 from recbole_msm4sr.data.dataset import SequenceInteraction
-from recbole_msm4sr.errors import DivergedError
 from recbole_msm4sr.model import parallel
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 

@@ -13,9 +13,9 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.evaluator import Evaluator
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import atomic_file
 from recbole_msm4sr.evaluation.unseen_ranks import unseen_ranks
-from recbole_msm4sr.files import atomic_file
 
 #: Metrics that single users have.
 METRICS = ("recall", "ndcg")

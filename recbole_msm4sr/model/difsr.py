@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from recbole.utils import FeatureType
 from torch import Tensor, nn
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 from recbole_msm4sr.model.decoupled_transformer import DecoupledTransformer
 from recbole_msm4sr.model.parallel import global_mean

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_msm4sr import __version__
-from recbole_msm4sr.config import Config
-from recbole_msm4sr.errors import DivergedError, UserError
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import DivergedError, UserError
+from recbole_msm4sr.core.files import locked, sha256_of_file
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
-from recbole_msm4sr.files import locked, sha256_of_file
 from recbole_msm4sr.training.recipe import RANKS, run
 from recbole_msm4sr.training.run_folder import environment, plain, write_json
 from recbole_msm4sr.training.stage import NOT_IDENTITY

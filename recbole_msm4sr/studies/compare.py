@@ -5,8 +5,8 @@ from __future__ import annotations
 from logging import getLogger
 from pathlib import Path
 
-from recbole_msm4sr.config import Config
-from recbole_msm4sr.errors import DivergedError
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import DivergedError
 from recbole_msm4sr.studies.cells import Cell, Cells, Variant
 from recbole_msm4sr.studies.comparison import Comparison, Row, p_values
 from recbole_msm4sr.studies.plan import Plan, check, readable_grid

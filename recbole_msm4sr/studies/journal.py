@@ -9,7 +9,7 @@ from pathlib import Path
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from recbole_msm4sr.files import locked
+from recbole_msm4sr.core.files import locked
 
 
 class SystemLock(JournalFileOpenLock):

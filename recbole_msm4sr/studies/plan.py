@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import preparation
-from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation import report
 from recbole_msm4sr.studies.cells import Variant
 from recbole_msm4sr.studies.search import Grid, drawn_points

@@ -8,7 +8,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from recbole_msm4sr.files import atomic_file, sha256_of_file
+from recbole_msm4sr.core.files import atomic_file, sha256_of_file
 from recbole_msm4sr.training.recipe import run
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
+from recbole_msm4sr.core.files import atomic_file
 from recbole_msm4sr.evaluation.groups import by_history, by_warmth
 from recbole_msm4sr.evaluation.report import describe_evaluation
-from recbole_msm4sr.files import atomic_file
 from recbole_msm4sr.studies.catalogue import Study
 from recbole_msm4sr.studies.cells import Cell
 from recbole_msm4sr.studies.comparison import Comparison, Row, among_unseen, best, sign_of

@@ -15,7 +15,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
-from recbole_msm4sr.errors import DivergedError, UserError
+from recbole_msm4sr.core.errors import DivergedError, UserError
 from recbole_msm4sr.studies.cells import Cells, Variant
 from recbole_msm4sr.studies.journal import open_journal
 from recbole_msm4sr.studies.sharing import busy_last

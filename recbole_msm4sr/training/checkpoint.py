@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import atomic_file
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import atomic_file
 
 FORMAT_VERSION = 1
 _ARRAY, _SPARSE = "__ndarray__", "__sparse__"

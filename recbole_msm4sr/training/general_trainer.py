@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from recbole_msm4sr.allocator import keep_freed_memory
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.allocator import keep_freed_memory
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.training.optimizers import fused
 from recbole_msm4sr.training.stage_trainer import StageTrainer
 

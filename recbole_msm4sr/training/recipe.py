@@ -11,10 +11,10 @@ from typing import Any
 
 from recbole.utils import init_seed
 
-from recbole_msm4sr import processes
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import preparation
-from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation import report
 from recbole_msm4sr.model import parallel
 from recbole_msm4sr.training.run_folder import RunFolder, environment

@@ -19,8 +19,8 @@ import torch
 import yaml
 from recbole.trainer import trainer as recbole_trainer
 
-from recbole_msm4sr import processes
-from recbole_msm4sr.files import atomic_file
+from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.files import atomic_file
 from recbole_msm4sr.training.checkpoint import to_plain
 
 _PACKAGES = ("recbole-msm4sr", "recbole", "numpy", "pandas", "scipy")

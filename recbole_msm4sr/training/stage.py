@@ -14,11 +14,11 @@ from typing import Any
 from recbole.utils import init_seed
 
 import recbole_msm4sr
-from recbole_msm4sr import processes
+from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import locked, sha256_of_file
 from recbole_msm4sr.data import preparation
-from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation.user_ranks import UserRanks, user_ranks
-from recbole_msm4sr.files import locked, sha256_of_file
 from recbole_msm4sr.model import parallel
 from recbole_msm4sr.model.backbone import freeze_transformer
 from recbole_msm4sr.training import checkpoint

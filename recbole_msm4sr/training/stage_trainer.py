@@ -16,8 +16,8 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.trainer import Trainer
 from recbole.utils import early_stopping
 
-from recbole_msm4sr import processes
-from recbole_msm4sr.errors import DivergedError
+from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.errors import DivergedError
 from recbole_msm4sr.evaluation import ranking
 from recbole_msm4sr.evaluation.cross_entropy import mean_cross_entropy
 from recbole_msm4sr.evaluation.user_ranks import RecordingEvaluator

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.__main__ import BENCHMARKS, main, select
 from benchmarks.rows import Row, table
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 FIELDS = ["name", "unit", "ours", "reference", "ratio"]
 

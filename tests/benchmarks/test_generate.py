@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.generate import PANTRY, TINY, DatasetSize, draw_items, generate, history_lengths
+from recbole_msm4sr.core.files import sha256_of_file
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.files import sha256_of_file
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from recbole.data.utils import create_samplers, get_dataloader
 
 from benchmarks.literal import LiteralFinetune, LiteralPretrain, drop_items
 from benchmarks.literal_weights import translate
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.data import preparation
 
 LITERAL = {"MSM4SRPretrain": LiteralPretrain, "MSM4SR": LiteralFinetune}

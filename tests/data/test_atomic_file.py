@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.atomic_file import find_bad_number, find_short_line, read_header
-from recbole_msm4sr.errors import UserError
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float"
 NUMBERS: dict[int, tuple[str, str | None]] = {2: ("timestamp", None)}

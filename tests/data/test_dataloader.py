@@ -13,10 +13,10 @@ import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.dataloader import PackedDataLoader
 from recbole_msm4sr.data.dataset import VectorisedSequentialDataset
-from recbole_msm4sr.errors import UserError
 
 MAX_LENGTH = 10
 COUNTS = {"short": [2, 3, 3, 4, 5, 6, 11, 12, 13], "long": [2, 3, 4, 12, 13, 14, 15, 30, 31, 47]}

@@ -18,11 +18,11 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.dataset import SequenceInteraction, VectorisedSequentialDataset
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.data.multimodal_dataset import MultimodalDataset, MultimodalSequentialDataset
-from recbole_msm4sr.errors import UserError
 
 SMALL_ML_100K = {"user_inter_num_interval": "[20,80]"}
 PARTS = ("train", "valid", "test")

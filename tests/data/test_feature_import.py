@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_import import import_mp4sr, import_npz, import_unisrec
-from recbole_msm4sr.errors import UserError
 
 DIM = 4
 VECTORS = np.arange(6 * DIM, dtype=np.float32).reshape(6, DIM)

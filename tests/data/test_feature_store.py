@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import feature_store, feature_writer
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 TOKENS = ["b", "a", "é 2", "d"]
 COUNTS = [2, 0, 1, 3]  # rows per item: "a" lacks the modality

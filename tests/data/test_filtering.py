@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from recbole.data.dataset import Dataset
 
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.data.dataset import VectorisedSequentialDataset
 
 INTERVALS = [

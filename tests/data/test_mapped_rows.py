@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from recbole_msm4sr import run
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.data.mapped_rows import MappedRows
-from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.model import encoder as encoder_module
 from recbole_msm4sr.model.encoder import ModalityEncoder
 

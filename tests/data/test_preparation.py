@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.data.dataloader import PackedDataLoader
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.data.multimodal_dataset import MultimodalSequentialDataset
-from recbole_msm4sr.errors import UserError
 
 Tiny = tuple[Path, str]
 

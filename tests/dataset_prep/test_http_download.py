@@ -22,8 +22,8 @@ import dataset_prep.http.download as download_module
 from dataset_prep.http.client import HttpClient
 from dataset_prep.http.download import Downloaded, download
 from dataset_prep.http.errors import FetchError
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import sha256_of_file
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import sha256_of_file
 
 # Bytes that do not compress, so that the file has a size to speak of.
 DATA = gzip.compress(random.Random(7).randbytes(400_000), mtime=0)

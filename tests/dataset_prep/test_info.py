@@ -17,8 +17,8 @@ from dataset_prep.readable import difference, displayable, percent, seconds_as_t
 from dataset_prep.records import write_records
 from dataset_prep.rejected import Rejected
 from dataset_prep.steps import run_step
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 
 def write_inter(layout: Layout, rows: list[tuple[str, str]]) -> None:

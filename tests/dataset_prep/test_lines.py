@@ -10,7 +10,7 @@ import pytest
 
 from dataset_prep import lines
 from dataset_prep.lines import read_lines
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 TEXT = b"".join(b"line %d of the file\n" % number for number in range(5000))
 

@@ -20,8 +20,8 @@ from dataset_prep.demo.encoders import build_clip, build_sentence_encoder
 from dataset_prep.layout import Layout
 from dataset_prep.steps import read_summary
 from recbole_msm4sr import run
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from torchrun import ENVIRONMENT, torchrun
 
 from dataset_prep import shards as shards_module
 from dataset_prep.shards import Shards, wait_until_visible
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 def make(folder: Path, settings: Mapping[str, object] | None = None, n_items: int = 10, shard_size: int = 4) -> Shards:

@@ -11,7 +11,7 @@ import pytest
 
 from dataset_prep.layout import Layout
 from dataset_prep.steps import read_summary, run_step
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 class Copy:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.evaluation import cross_entropy
 

@@ -12,9 +12,9 @@ from recbole.trainer import Trainer
 from torch import Tensor
 from two_processes import in_two_processes
 
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import preparation
-from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.evaluation import ranking
 from recbole_msm4sr.evaluation.ranking import Catalogue, rank_in_catalogue, rank_of_targets
 from recbole_msm4sr.training.trainer import trainer_class

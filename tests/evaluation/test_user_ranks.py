@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recbole_msm4sr import run
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
 
 Tiny = tuple[Path, str]

@@ -21,7 +21,7 @@ from tiny_catalogue import (
 )
 from torch import Tensor
 
-from recbole_msm4sr import registry
+from recbole_msm4sr.config import registry
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 
 PREFIXES = [[1, 2, 3], [5], [8, 6, 7, 9, 1, 1, 4]]

@@ -21,7 +21,7 @@ from tiny_catalogue import (
     randomise,
 )
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.model.difsr import DIFSR
 
 PREFIXES = [[1, 2, 3], [5], [8, 6, 7, 9, 1, 1, 4]]

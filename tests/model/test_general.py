@@ -11,7 +11,7 @@ from tiny_catalogue import ITEM, N_ITEMS, make_config, make_dataset, randomise
 from tiny_interactions import PAIRS, make_training_part, of_users, triples
 from torch import Tensor
 
-from recbole_msm4sr import registry
+from recbole_msm4sr.config import registry
 
 USERS = [3, 1, 4, 1]
 

@@ -7,7 +7,7 @@ import torch
 from tiny_catalogue import N_ITEMS
 from tiny_interactions import ITEMS_OF, N_USERS, make_training_part
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.model.general import interaction_graph
 from recbole_msm4sr.model.negative_sampler import NegativeSampler
 from recbole_msm4sr.model.sparse_graph import SparseGraph

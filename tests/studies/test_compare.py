@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recbole_msm4sr import config
 from recbole_msm4sr.cli import main
-from recbole_msm4sr.errors import DivergedError
-from recbole_msm4sr.files import locked
+from recbole_msm4sr.config import load as config
+from recbole_msm4sr.core.errors import DivergedError
+from recbole_msm4sr.core.files import locked
 from recbole_msm4sr.studies import cells
 from recbole_msm4sr.training.recipe import RANKS
 
@@ -191,7 +191,7 @@ def test_studies_are_no_torchrun_jobs(
 ) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "2")
-    monkeypatch.setattr("recbole_msm4sr.processes.first_to_fail", lambda: True)
+    monkeypatch.setattr("recbole_msm4sr.core.distributed.first_to_fail", lambda: True)
     assert main(_argv(tiny_dataset, "--trials=0")) == 2
     assert "no torchrun jobs" in capsys.readouterr().err
 

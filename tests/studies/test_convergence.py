@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from recbole_msm4sr.cli import main
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.evaluation.cross_entropy import mean_cross_entropy
 from recbole_msm4sr.training import checkpoint

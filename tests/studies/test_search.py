@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.studies.search import drawn_points
 
 GRID = {"learning_rate": [0.1, 0.2, 0.3], "weight_decay": [0.0, 1.0]}

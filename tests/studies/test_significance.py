@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.evaluation.groups import by_history, by_warmth
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
 from recbole_msm4sr.studies.significance import by_user, holm, mean_over_seeds, paired_p_value

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import recbole_msm4sr
-from recbole_msm4sr import registry
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.config import registry
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.training import checkpoint
 
 SMALL = {

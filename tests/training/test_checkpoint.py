@@ -13,7 +13,7 @@ import torch
 from recbole.utils import ModelType
 from scipy import sparse
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.training import checkpoint
 
 

@@ -186,7 +186,7 @@ def test_a_failure_of_one_process_ends_the_run_with_its_message(tiny_dataset: tu
     script.write_text(
         "import os, sys\n"
         "from recbole_msm4sr.cli import main\n"
-        "from recbole_msm4sr.errors import UserError\n"
+        "from recbole_msm4sr.core.errors import UserError\n"
         "from recbole_msm4sr.training.packed_trainer import PackedTrainer\n"
         "def fail(*args, **settings):\n"
         "    raise UserError('the second process is out of luck')\n"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import DivergedError, UserError
 from recbole_msm4sr.data import preparation
-from recbole_msm4sr.errors import DivergedError, UserError
 from recbole_msm4sr.training.general_trainer import GeneralTrainer
 from recbole_msm4sr.training.trainer import trainer_class
 

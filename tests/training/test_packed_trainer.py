@@ -9,9 +9,9 @@ import pytest
 import torch
 from recbole.trainer import Trainer
 
-from recbole_msm4sr.config import Config
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import preparation
-from recbole_msm4sr.errors import UserError
 from recbole_msm4sr.training import packed_trainer
 from recbole_msm4sr.training.packed_trainer import PackedTrainer
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import recbole_msm4sr
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.training import checkpoint, recipe
 from recbole_msm4sr.training.trainer import StageTrainer
 

@@ -22,8 +22,8 @@ from dataset_prep.features.sentence_encoder import load_sentence_encoder
 from dataset_prep.records import read_image_keywords
 from dataset_prep.words.clip import Clip
 from dataset_prep.words.nearest import nearest_words
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 SMALL = DemoSizes(n_items=60, n_users=50, clip_pictures=64, clip_steps=3)
 

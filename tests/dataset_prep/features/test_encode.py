@@ -21,8 +21,8 @@ from dataset_prep.features.encode import encode_dataset
 from dataset_prep.features.rows import picture_sentences, text_sentences
 from dataset_prep.features.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from dataset_prep.records import write_records
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 _ROOT = Path(__file__).resolve().parents[3]
 _REAL_DATA = [Path(os.environ.get("MSM4SR_REAL_DATA", _ROOT / "shared" / "data")), _ROOT.parent / "shared" / "data"]

@@ -19,8 +19,8 @@ from small_data_set import ITEMS, finish_step, small_data_set, write_interaction
 from dataset_prep.gallery.write import write_gallery
 from dataset_prep.layout import Layout
 from dataset_prep.records import write_records
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 
 @pytest.fixture

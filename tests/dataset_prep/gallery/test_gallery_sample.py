@@ -7,7 +7,7 @@ import pytest
 
 from dataset_prep.gallery.sample import draw
 from dataset_prep.inventory import Inventory
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 N = 1000
 

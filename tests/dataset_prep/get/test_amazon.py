@@ -15,7 +15,7 @@ from dataset_prep.get.amazon import RawFiles, amazon_paths, get_amazon
 from dataset_prep.get.releases import AMAZON, REVIEWS, release_files
 from dataset_prep.http.client import HttpClient
 from dataset_prep.layout import Layout
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 REVIEW_FILE = gzip.compress(b'{"reviewerID": "A"}\n' * 1000)
 METADATA_FILE = gzip.compress(b'{"asin": "B"}\n' * 1000)

@@ -11,7 +11,7 @@ import pytest
 from dataset_prep.interactions.amazon import amazon_events
 from dataset_prep.interactions.events import Event
 from dataset_prep.rejected import Rejected
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 REVIEW_2018 = {
     "overall": 5.0,

@@ -28,8 +28,8 @@ from dataset_prep.interactions.rules import Rules, candidate_rules
 from dataset_prep.interactions.table_one import Sizes
 from dataset_prep.layout import Layout
 from dataset_prep.rejected import Rejected
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.interactions import read_plain
-from recbole_msm4sr.errors import UserError
 
 N_ITEMS = 200
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"

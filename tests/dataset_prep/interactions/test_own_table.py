@@ -9,7 +9,7 @@ import pytest
 from dataset_prep.interactions.events import Event
 from dataset_prep.interactions.own_table import parse_columns, table_events
 from dataset_prep.rejected import Rejected
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 def read(path: Path, content: str | bytes, columns: dict[str, str] | None = None) -> tuple[list[Event], Rejected]:

@@ -29,7 +29,7 @@ from dataset_prep.pictures.decode import PictureLimits, open_picture
 from dataset_prep.pictures.ledger import Ledger
 from dataset_prep.pictures.missing import missing_pictures
 from dataset_prep.records import write_records
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 def picture(seed: int, kind: str = "JPEG") -> bytes:

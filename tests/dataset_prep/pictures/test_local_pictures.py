@@ -19,7 +19,7 @@ from dataset_prep.pictures.folder import find_pictures
 from dataset_prep.pictures.missing import missing_pictures
 from dataset_prep.pictures.sources import write_folder_sources
 from dataset_prep.records import write_records
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 _ROOT = Path(__file__).parents[3]
 _REAL_DATA = [Path(os.environ.get("MSM4SR_REAL_DATA", _ROOT / "shared" / "data")), _ROOT.parent / "shared" / "data"]

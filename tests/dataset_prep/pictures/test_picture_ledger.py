@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dataset_prep.pictures.ledger import Ledger, Outcome
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 GOOD = Outcome("ab/abc.jpg", 1234, 40, 30, version="v")
 DEAD = Outcome(reason="404 Not Found", detail="gone", permanent=True)

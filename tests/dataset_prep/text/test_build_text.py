@@ -19,7 +19,7 @@ from dataset_prep.text import build
 from dataset_prep.text.build import build_text, items_with
 from dataset_prep.text.catalogue import CatalogueItem
 from dataset_prep.text.workers import ordered_map
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 @pytest.fixture

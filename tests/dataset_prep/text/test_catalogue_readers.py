@@ -13,7 +13,7 @@ from dataset_prep.rejected import Rejected
 from dataset_prep.text.amazon import read_amazon_2018, read_amazon_2023
 from dataset_prep.text.catalogue import MAX_FIELD, CatalogueItem
 from dataset_prep.text.custom import read_custom
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 SERVER = "https://m.media-amazon.com/images/I"
 

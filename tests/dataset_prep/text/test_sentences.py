@@ -12,7 +12,7 @@ import pytest
 from dataset_prep.records import read_image_keywords, read_records, write_records
 from dataset_prep.text.catalogue import CatalogueItem
 from dataset_prep.text.sentences import MAX_CHARACTERS, record_sentences, sentences_of
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 def test_ready_sentences_keep_their_order_lose_duplicates_and_stop_at_the_limit() -> None:

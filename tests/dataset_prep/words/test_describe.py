@@ -23,7 +23,7 @@ from dataset_prep.words.clip import Clip
 from dataset_prep.words.describe import describe_pictures
 from dataset_prep.words.item_pictures import read_pictures
 from dataset_prep.words.nearest import nearest_words
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 POSTERS = ROOT.parent / "shared" / "data" / "ml-100k" / "posters"

@@ -11,7 +11,7 @@ import pytest
 from dataset_prep.layout import Layout
 from dataset_prep.records import write_records
 from dataset_prep.words.dictionary import build_dictionary, dictionary_digest, read_words
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 @pytest.fixture

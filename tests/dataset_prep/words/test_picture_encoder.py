@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from dataset_prep.words.clip import Clip
 from dataset_prep.words.picture_encoder import PictureEncoder
 from dataset_prep.words.resnet import ResNet
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 @pytest.fixture

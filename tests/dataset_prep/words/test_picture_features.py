@@ -21,8 +21,8 @@ from dataset_prep.words.item_pictures import read_pictures
 from dataset_prep.words.picture_encoder import PictureEncoder
 from dataset_prep.words.picture_features import encode_pictures
 from dataset_prep.words.resnet import ResNet
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 def _read_umask() -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import recbole
 from recbole.utils import ModelType, get_model
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import distributed as dist
 
-from recbole_msm4sr import processes
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.model import parallel
 from recbole_msm4sr.training import recipe
 

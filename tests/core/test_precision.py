@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_msm4sr.config import Config
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.precision import default_precision
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.precision import default_precision
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_gpu_from_ampere_on_multiplies_bfloat16(
 
 def test_the_chosen_precision_is_recorded(tiny_dataset: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     data_path, name = tiny_dataset
-    monkeypatch.setattr("recbole_msm4sr.config.default_precision", lambda device: "bf16")
+    monkeypatch.setattr("recbole_msm4sr.config.load.default_precision", lambda device: "bf16")
     chosen = Config("MSM4SR", name, None, {"data_path": str(data_path)})
     assert chosen["precision"] == chosen.resolved["precision"] == "bf16"
     given = Config("MSM4SR", name, None, {"data_path": str(data_path), "precision": "float32"})

@@ -18,11 +18,14 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
-from recbole_msm4sr import compat, processes, registry, settings
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.precision import default_precision
+from recbole_msm4sr import compat
+from recbole_msm4sr.config import registry
+from recbole_msm4sr.config import schema as settings
+from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.precision import default_precision
 
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).resolve().parents[1]
 #: properties/ lies in the package when installed from a wheel, beside it in a checkout.
 PROPERTIES = _HERE / "properties" if (_HERE / "properties").is_dir() else _HERE.parent / "properties"
 _RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"

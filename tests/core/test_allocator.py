@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from recbole_msm4sr.allocator import keep_freed_memory
+from recbole_msm4sr.core.allocator import keep_freed_memory
 
 # Allocates and frees 100 MiB, then prints: blocks that were mapped for it, and bytes kept after it was freed.
 _ALLOCATE = """
 import ctypes
-from recbole_msm4sr.allocator import keep_freed_memory
+from recbole_msm4sr.core.allocator import keep_freed_memory
 
 class Counters(ctypes.Structure):  # struct mallinfo of malloc.h
     _fields_ = [(name, ctypes.c_int) for name in (

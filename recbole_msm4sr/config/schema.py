@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from recbole_msm4sr import files
-from recbole_msm4sr.errors import UserError
-from recbole_msm4sr.files import atomic_file, atomic_folder
+from recbole_msm4sr.core import files
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import atomic_file, atomic_folder
 
 _WRITER = """
 import sys, time
-from recbole_msm4sr.files import atomic_file, atomic_folder
+from recbole_msm4sr.core.files import atomic_file, atomic_folder
 with {kind}("target") as temporary:
     ({content}).write_text("half")
     print("writing", flush=True)

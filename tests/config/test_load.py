@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from recbole.utils import ModelType
 
-from recbole_msm4sr import registry
-from recbole_msm4sr.config import PROPERTIES, Config, parse_scalar, read_yaml
-from recbole_msm4sr.errors import UserError
+from recbole_msm4sr.config import registry
+from recbole_msm4sr.config.load import PROPERTIES, Config, parse_scalar, read_yaml
+from recbole_msm4sr.core.errors import UserError
 
 
 def make(model: str = "MSM4SR", /, dataset: str = "mine", files: list[Path] | None = None, **settings: Any) -> Config:
@@ -209,7 +209,7 @@ def test_the_general_models_keep_the_settings_of_their_loaders() -> None:
 
 
 def test_a_logger_that_is_not_installed_is_missed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_msm4sr.settings.find_spec", lambda _: None)
+    monkeypatch.setattr("recbole_msm4sr.config.schema.find_spec", lambda _: None)
     for model in ("MSM4SR", "SASRec"):
         assert "needs the package wandb" in refusal(model, log_wandb=True)
 
