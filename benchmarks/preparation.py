@@ -21,7 +21,7 @@ from dataset_prep.features.encode import encode_dataset
 from dataset_prep.features.forward import DTYPES, batches
 from dataset_prep.features.sentence_encoder import TOKENS_A_SENTENCE, SentenceEncoder, load_sentence_encoder
 from dataset_prep.layout import Layout
-from dataset_prep.records import write_records
+from dataset_prep.readers.jsonl import write_records
 from dataset_prep.words.clip import Clip
 from dataset_prep.words.describe import TOP_N
 from dataset_prep.words.nearest import nearest_words

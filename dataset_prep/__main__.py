@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from dataset_prep.info import describe
-    from dataset_prep.info_text import describe_as_text
+    from dataset_prep.info.describe import describe
+    from dataset_prep.info.text import describe_as_text
     from dataset_prep.layout import Layout
     from dataset_prep.pipeline import prepare
     from dataset_prep.quiet import quiet_transformers
@@ -64,8 +64,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from dataset_prep.info import describe
-    from dataset_prep.info_text import describe_as_text
+    from dataset_prep.info.describe import describe
+    from dataset_prep.info.text import describe_as_text
     from dataset_prep.layout import Layout
 
     layout = Layout.of(arguments.path)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dataset_prep.get.releases import REVIEWS
-from dataset_prep.interactions.own_table import parse_columns
 from dataset_prep.interactions.rules import REPEATS, Rules
 from dataset_prep.options import BOTH, IMAGE_FEATURES, MODALITIES, SENTENCE_ENCODER, STEPS, Options
+from dataset_prep.readers.tables import parse_columns
 from dataset_prep.sources import AmazonSource, CustomSource
 
 _DEVICE = "cpu, cuda, ... (default: a GPU if there is one)"

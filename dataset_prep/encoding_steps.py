@@ -10,7 +10,7 @@ from typing import Any
 from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.layout import Layout
 from dataset_prep.options import Options
-from dataset_prep.records import read_image_keywords, write_records
+from dataset_prep.readers.jsonl import read_image_keywords, write_records
 from dataset_prep.sources import Source
 from dataset_prep.steps import read_summary, run_step
 from recbole_msm4sr.core.errors import UserError

@@ -18,8 +18,8 @@ from dataset_prep.pictures.collect import collect_pictures
 from dataset_prep.pictures.folder import find_pictures
 from dataset_prep.pictures.sources import write_folder_sources
 from dataset_prep.ranks import once
-from dataset_prep.records import read_image_keywords, read_records
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.jsonl import read_image_keywords, read_records
+from dataset_prep.readers.rejected import Rejected
 from dataset_prep.sources import Source
 from dataset_prep.steps import read_summary, run_step
 from dataset_prep.text.build import build_text, items_with

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 
 from dataset_prep.get.amazon import RawFiles, amazon_paths, get_amazon
 from dataset_prep.http.client import HttpClient
-from dataset_prep.interactions.amazon import amazon_events
-from dataset_prep.interactions.events import Event
-from dataset_prep.interactions.own_table import table_events
 from dataset_prep.interactions.table_one import Sizes, table_one
 from dataset_prep.layout import Layout
-from dataset_prep.rejected import Rejected
-from dataset_prep.text.amazon import read_amazon_2018, read_amazon_2023
-from dataset_prep.text.catalogue import CatalogueItem
-from dataset_prep.text.custom import read_custom
+from dataset_prep.readers.amazon_metadata import read_amazon_2018, read_amazon_2023
+from dataset_prep.readers.amazon_reviews import amazon_events
+from dataset_prep.readers.custom_items import read_custom
+from dataset_prep.readers.events import Event
+from dataset_prep.readers.items import Item
+from dataset_prep.readers.rejected import Rejected
+from dataset_prep.readers.tables import table_events
 from recbole_msm4sr.core.errors import UserError
 
 
@@ -64,7 +64,7 @@ class Source(Protocol):
         """Stream who did what, and when."""
         ...
 
-    def catalogue(self, layout: Layout, rejected: Rejected) -> Iterator[CatalogueItem]:
+    def catalogue(self, layout: Layout, rejected: Rejected) -> Iterator[Item]:
         """Stream the items; nothing if there is no text."""
         ...
 
@@ -118,7 +118,7 @@ class AmazonSource:
     def events(self, layout: Layout, rejected: Rejected) -> Iterator[Event]:
         return amazon_events(self._paths(layout).reviews, self.release, rejected)
 
-    def catalogue(self, layout: Layout, rejected: Rejected) -> Iterator[CatalogueItem]:
+    def catalogue(self, layout: Layout, rejected: Rejected) -> Iterator[Item]:
         read = {2018: read_amazon_2018, 2023: read_amazon_2023}[self.release]
         return read(self._paths(layout).metadata, rejected)
 
@@ -181,7 +181,7 @@ class CustomSource:
     def events(self, layout: Layout, rejected: Rejected) -> Iterator[Event]:
         return table_events(self.inter, rejected, self.columns)
 
-    def catalogue(self, layout: Layout, rejected: Rejected) -> Iterator[CatalogueItem]:
+    def catalogue(self, layout: Layout, rejected: Rejected) -> Iterator[Item]:
         return read_custom(self.text, rejected) if self.text else iter(())
 
     def reference(self, layout: Layout) -> Sizes | None:

@@ -23,7 +23,7 @@ from dataset_prep.layout import Layout
 from dataset_prep.options import Options
 from dataset_prep.pipeline import prepare
 from dataset_prep.quiet import quiet_transformers
-from dataset_prep.records import read_records, write_records
+from dataset_prep.readers.jsonl import read_records, write_records
 from dataset_prep.sources import CustomSource
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import atomic_folder

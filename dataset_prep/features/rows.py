@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_prep.features.distinct import write_distinct
-from dataset_prep.records import read_records, record_keywords
+from dataset_prep.readers.jsonl import read_records, record_keywords
 from dataset_prep.text.sentences import record_sentences
 from recbole_msm4sr.core.errors import UserError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dataset_prep.gallery.sample import Drawn
-from dataset_prep.inventory import MODALITIES, Inventory, all_sentences, record_pictures
+from dataset_prep.info.inventory import MODALITIES, Inventory, all_sentences, record_pictures
 from dataset_prep.layout import Layout
-from dataset_prep.records import read_records, record_keywords
+from dataset_prep.readers.jsonl import read_records, record_keywords
 
 
 @dataclass(frozen=True)

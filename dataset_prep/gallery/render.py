@@ -49,7 +49,7 @@ def render_item(item: Item, thumbnails: list[Thumbnail | None]) -> Markup:
 
 
 def render_page(described: Mapping[str, Any], sample: Mapping[str, Any], items: list[Markup]) -> str:
-    """The whole page: figures of :func:`~dataset_prep.info.describe`, how the sample was drawn, the items."""
+    """The whole page: figures of :func:`~dataset_prep.info.describe.describe`, how the sample was drawn, the items."""
     style, script = (_source(name) for name in ("page.css", "page.js"))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}; "

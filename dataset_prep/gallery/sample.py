@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dataset_prep.inventory import MODALITIES, Inventory
+from dataset_prep.info.inventory import MODALITIES, Inventory
 from recbole_msm4sr.core.errors import UserError
 
 ORDERS = ("random", "popular")

@@ -13,8 +13,8 @@ from dataset_prep.gallery.items import Item, read_items
 from dataset_prep.gallery.render import PICTURES_SHOWN, render_item, render_page
 from dataset_prep.gallery.sample import draw
 from dataset_prep.gallery.thumbnails import Thumbnail, Thumbnails
-from dataset_prep.info import describe
-from dataset_prep.inventory import MODALITIES, take_inventory
+from dataset_prep.info.describe import describe
+from dataset_prep.info.inventory import MODALITIES, take_inventory
 from dataset_prep.layout import Layout
 from dataset_prep.progress import progress_bar
 from dataset_prep.readable import size_as_text

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_prep.interactions.event_files import EVENT, Spool, blocks, by, count, partition
-from dataset_prep.lines import read_lines
 from dataset_prep.progress import progress_bar
+from dataset_prep.readers.lines import read_lines
 from recbole_msm4sr.core.errors import UserError
 
 HEADER = b"user_id:token\titem_id:token\ttimestamp:float\n"

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from dataset_prep.interactions.atomic_file import write_interactions
 from dataset_prep.interactions.event_files import hashes, spool
-from dataset_prep.interactions.events import Event
 from dataset_prep.interactions.filtering import apply_rules, sizes, sort_by_user
 from dataset_prep.interactions.rules import Rules, candidate_rules
 from dataset_prep.interactions.table_one import Sizes
 from dataset_prep.layout import Layout
 from dataset_prep.progress import progress_bar
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.events import Event
+from dataset_prep.readers.rejected import Rejected
 from recbole_msm4sr.core.errors import UserError
 
 logger = logging.getLogger(__name__)

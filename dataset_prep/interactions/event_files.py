@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_prep.interactions.events import Event
+from dataset_prep.readers.events import Event
 
 #: ``place`` is where the event's names stand in the file of names; it grows with the order of the events.
 EVENT = np.dtype([("user", "<i8"), ("item", "<i8"), ("time", "<f8"), ("place", "<i8")])

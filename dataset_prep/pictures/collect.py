@@ -20,8 +20,8 @@ from dataset_prep.pictures.store import PictureStore
 from dataset_prep.pictures.workers import for_each
 from dataset_prep.progress import progress_bar
 from dataset_prep.readable import displayable, percent, size_as_text
-from dataset_prep.records import write_records
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.jsonl import write_records
+from dataset_prep.readers.rejected import Rejected
 from recbole_msm4sr.core.errors import UserError
 
 logger = logging.getLogger(__name__)

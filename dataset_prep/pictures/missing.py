@@ -10,7 +10,7 @@ from dataset_prep.pictures.ledger import Ledger
 from dataset_prep.pictures.obtain import NOT_ASKED
 from dataset_prep.pictures.sources import read_sources
 from dataset_prep.readable import displayable
-from dataset_prep.records import read_records
+from dataset_prep.readers.jsonl import read_records
 from recbole_msm4sr.core.errors import UserError
 
 NO_SOURCE = "the source names no picture"

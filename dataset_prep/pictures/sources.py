@@ -10,8 +10,8 @@ from typing import Any
 
 from dataset_prep.pictures.folder import find_pictures
 from dataset_prep.readable import displayable
-from dataset_prep.records import is_list_of_text, read_records, write_records
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.jsonl import is_list_of_text, read_records, write_records
+from dataset_prep.readers.rejected import Rejected
 from recbole_msm4sr.core.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dataset_prep.layout import Layout
-from dataset_prep.rejected import EXAMPLES, Rejected
-from dataset_prep.text.catalogue import CatalogueItem
+from dataset_prep.readers.items import Item
+from dataset_prep.readers.rejected import EXAMPLES, Rejected
 from dataset_prep.text.sentences import MAX_SENTENCES, sentences_of
 from dataset_prep.text.workers import ordered_map
 from recbole_msm4sr.core.errors import UserError
@@ -26,7 +26,7 @@ _SHOWN = 10
 
 def build_text(
     layout: Layout,
-    items: Iterable[CatalogueItem],
+    items: Iterable[Item],
     *,
     tokens: Sequence[str] | None = None,
     max_sentences: int = MAX_SENTENCES,
@@ -97,7 +97,7 @@ def build_text(
     return figures
 
 
-def items_with(items: Iterable[CatalogueItem]) -> dict[str, set[str]]:
+def items_with(items: Iterable[Item]) -> dict[str, set[str]]:
     """Which items have at least one sentence (``text``) and at least one picture URL (``image``).
 
     The same items that :func:`build_text` finds, for it goes by the first record of each too; an item's text is
@@ -120,7 +120,7 @@ class _FirstRecords:
         self.digests: dict[str, int] = {}
         self.n_identical = self.n_conflicting = self.n_other = 0
 
-    def of(self, items: Iterable[CatalogueItem]) -> Iterator[CatalogueItem]:
+    def of(self, items: Iterable[Item]) -> Iterator[Item]:
         for item in items:
             if self.wanted is not None and item.item_id not in self.wanted:
                 self.n_other += 1
@@ -139,7 +139,7 @@ class _Split:
     def __init__(self, max_sentences: int) -> None:
         self.max_sentences = max_sentences
 
-    def __call__(self, chunk: Sequence[CatalogueItem]) -> tuple[list[list[str]], Counter[str]]:
+    def __call__(self, chunk: Sequence[Item]) -> tuple[list[list[str]], Counter[str]]:
         dropped: Counter[str] = Counter()
         return [sentences_of(item, self.max_sentences, dropped) for item in chunk], dropped
 
@@ -177,7 +177,7 @@ class _Tally:
         }
 
 
-def _chunks(items: Iterator[CatalogueItem]) -> Iterator[list[CatalogueItem]]:
+def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
     chunk = []
     for item in items:
         chunk.append(item)

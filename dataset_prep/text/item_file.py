@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from dataset_prep.text.catalogue import CatalogueItem
+from dataset_prep.readers.items import Item
 from dataset_prep.text.clean import plain_text
 from recbole_msm4sr.core.files import atomic_file
 
 _NOT_IN_A_TOKEN = re.compile(r"[\s\"]+")
 
 
-def write_item_file(path: Path, items: Iterable[CatalogueItem], tokens: Collection[str]) -> dict[str, Any]:
+def write_item_file(path: Path, items: Iterable[Item], tokens: Collection[str]) -> dict[str, Any]:
     """Write ``item_id:token``, ``class:token_seq`` (categories) and ``brand:token`` of the items in ``tokens``.
 
     A category or brand of several words is joined by ``_``, for RecBole parts sequences at spaces. An item's first

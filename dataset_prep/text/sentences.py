@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from dataset_prep.readers.custom_items import custom_item
+from dataset_prep.readers.items import Item
+from dataset_prep.readers.rejected import ReasonError
 from dataset_prep.text.boilerplate import is_boilerplate, without_heading
-from dataset_prep.text.catalogue import CatalogueItem, RecordError
 from dataset_prep.text.clean import clean, holds_script, paragraphs, plain_text
-from dataset_prep.text.custom import custom_item
 from recbole_msm4sr.core.errors import UserError
 
 MAX_SENTENCES = 10
@@ -24,7 +25,7 @@ _BULLET = re.compile(r"(?:[•·▪▫■□◆◇●○★☆✓✔✅►▶➤
 
 
 def record_sentences(record: Mapping[str, Any], where: str, max_sentences: int = MAX_SENTENCES) -> list[str]:
-    """The sentences of one record, made as :func:`~dataset_prep.text.custom.custom_item` and :func:`sentences_of` say.
+    """The sentences of one record, made as :func:`custom_item` and :func:`sentences_of` say.
 
     Args:
         where: what to call the record in messages, such as ``text.jsonl:3``.
@@ -35,14 +36,12 @@ def record_sentences(record: Mapping[str, Any], where: str, max_sentences: int =
     """
     try:
         item = custom_item({"item_id": where, **record}, lambda reason, detail: None)  # pictures are not of interest
-    except RecordError as error:
+    except ReasonError as error:
         raise UserError(f"{where}: {error}") from error
     return sentences_of(item, max_sentences)
 
 
-def sentences_of(
-    item: CatalogueItem, max_sentences: int = MAX_SENTENCES, dropped: Counter[str] | None = None
-) -> list[str]:
+def sentences_of(item: Item, max_sentences: int = MAX_SENTENCES, dropped: Counter[str] | None = None) -> list[str]:
     """The first ``max_sentences`` sentences of an item, in this order: title, brand, category, features, description.
 
     The title is one sentence; so are ``Brand: ...`` and ``Category: ..., ...``; features and description are split,
@@ -81,7 +80,7 @@ def sentence_splitter() -> Callable[[str], list[str]]:
     return lambda text: list(segment("en", text))
 
 
-def _distinct(item: CatalogueItem, dropped: Counter[str]) -> Iterator[str]:
+def _distinct(item: Item, dropped: Counter[str]) -> Iterator[str]:
     """Sentences worth keeping, each once, made only as they are asked for."""
     seen = set()
     for sentence in _made(item, dropped) if item.sentences is None else _ready(item.sentences):
@@ -100,7 +99,7 @@ def _ready(sentences: tuple[str, ...]) -> Iterator[str]:
         yield " ".join(sentence.encode("utf-8", "ignore").decode("utf-8").split())
 
 
-def _made(item: CatalogueItem, dropped: Counter[str]) -> Iterator[str]:
+def _made(item: Item, dropped: Counter[str]) -> Iterator[str]:
     if title := " ".join(_cleaned(item.title, dropped)):
         yield _cut(title, dropped)
     if brand := clean(item.brand):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dataset_prep.layout import Layout
 from dataset_prep.ranks import once
-from dataset_prep.records import write_records
+from dataset_prep.readers.jsonl import write_records
 from dataset_prep.shards import Shards
 from dataset_prep.words.clip import CLIP, Clip
 from dataset_prep.words.dictionary import check_top_n, dictionary_digest

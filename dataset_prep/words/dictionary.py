@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_prep.layout import Layout
-from dataset_prep.records import is_list_of_text, read_records
+from dataset_prep.readers.jsonl import is_list_of_text, read_records
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import atomic_file
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from dataset_prep.layout import Layout
-from dataset_prep.records import is_list_of_text, read_records
+from dataset_prep.readers.jsonl import is_list_of_text, read_records
 from recbole_msm4sr.core.errors import UserError
 
 

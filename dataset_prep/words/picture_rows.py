@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dataset_prep.layout import Layout
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.rejected import Rejected
 from dataset_prep.shards import Shards
 from dataset_prep.words.item_pictures import distinct_pictures
 from dataset_prep.words.picture_encoder import PictureEncoder

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_prep.info import describe
-from dataset_prep.info_text import describe_as_text
+from dataset_prep.info.describe import describe
+from dataset_prep.info.text import describe_as_text
 from dataset_prep.layout import Layout
 from dataset_prep.readable import difference, displayable, percent, seconds_as_text, size_as_text
-from dataset_prep.records import write_records
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.jsonl import write_records
+from dataset_prep.readers.rejected import Rejected
 from dataset_prep.steps import run_step
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore

@@ -19,7 +19,7 @@ from dataset_prep.demo.interactions import make_interactions
 from dataset_prep.demo.pictures import draw
 from dataset_prep.features.rows import text_sentences
 from dataset_prep.features.sentence_encoder import load_sentence_encoder
-from dataset_prep.records import read_image_keywords
+from dataset_prep.readers.jsonl import read_image_keywords
 from dataset_prep.words.clip import Clip
 from dataset_prep.words.nearest import nearest_words
 from recbole_msm4sr.core.errors import UserError

@@ -17,7 +17,7 @@ from torchrun import ENVIRONMENT, torchrun
 from dataset_prep.demo.encoders import build_sentence_encoder
 from dataset_prep.features.encode import encode_dataset
 from dataset_prep.features.sentence_encoder import SentenceEncoder, load_sentence_encoder
-from dataset_prep.records import write_records
+from dataset_prep.readers.jsonl import write_records
 
 WORDS = ["a", "red", "green", "blue", "mug", "lamp", "chair", "with", "two", "of", "wood", "steel", "and"]
 SETTINGS = {"batch_size": 2, "shard_size": 8}

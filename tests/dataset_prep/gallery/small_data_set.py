@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from dataset_prep.layout import Layout
-from dataset_prep.records import write_records
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.jsonl import write_records
+from dataset_prep.readers.rejected import Rejected
 from dataset_prep.steps import run_step
 from recbole_msm4sr.data.feature_store import FeatureStore
 

@@ -18,7 +18,7 @@ from small_data_set import ITEMS, finish_step, small_data_set, write_interaction
 
 from dataset_prep.gallery.write import write_gallery
 from dataset_prep.layout import Layout
-from dataset_prep.records import write_records
+from dataset_prep.readers.jsonl import write_records
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dataset_prep.gallery.sample import draw
-from dataset_prep.inventory import Inventory
+from dataset_prep.info.inventory import Inventory
 from recbole_msm4sr.core.errors import UserError
 
 N = 1000

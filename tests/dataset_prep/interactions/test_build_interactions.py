@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 
 from dataset_prep.interactions import event_files
-from dataset_prep.interactions.amazon import amazon_events
 from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.interactions.build import build_interactions
-from dataset_prep.interactions.events import Event
-from dataset_prep.interactions.own_table import table_events
 from dataset_prep.interactions.rules import Rules, candidate_rules
 from dataset_prep.interactions.table_one import Sizes
 from dataset_prep.layout import Layout
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.amazon_reviews import amazon_events
+from dataset_prep.readers.events import Event
+from dataset_prep.readers.rejected import Rejected
+from dataset_prep.readers.tables import table_events
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.interactions import read_plain
 
@@ -287,7 +287,7 @@ from dataset_prep.interactions import atomic_file, event_files, filtering
 from dataset_prep.interactions.build import build_interactions
 from dataset_prep.interactions.rules import Rules
 from dataset_prep.layout import Layout
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.rejected import Rejected
 
 def kill(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -329,11 +329,11 @@ def test_after_a_kill_the_next_run_writes_the_same_bytes_and_clears_up(tmp_path:
 PEAK = """
 import random, sys
 from dataset_prep.interactions import event_files
-from dataset_prep.interactions.amazon import amazon_events
+from dataset_prep.readers.amazon_reviews import amazon_events
 from dataset_prep.interactions.build import build_interactions
 from dataset_prep.interactions.rules import Rules
 from dataset_prep.layout import Layout
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.rejected import Rejected
 
 n, folder = int(sys.argv[1]), sys.argv[2]
 draw = random.Random(0).random

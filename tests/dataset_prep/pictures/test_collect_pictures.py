@@ -28,7 +28,7 @@ from dataset_prep.pictures.collect import collect_pictures
 from dataset_prep.pictures.decode import PictureLimits, open_picture
 from dataset_prep.pictures.ledger import Ledger
 from dataset_prep.pictures.missing import missing_pictures
-from dataset_prep.records import write_records
+from dataset_prep.readers.jsonl import write_records
 from recbole_msm4sr.core.errors import UserError
 
 

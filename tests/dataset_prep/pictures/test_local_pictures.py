@@ -18,7 +18,7 @@ from dataset_prep.pictures.decode import PictureLimits, open_picture
 from dataset_prep.pictures.folder import find_pictures
 from dataset_prep.pictures.missing import missing_pictures
 from dataset_prep.pictures.sources import write_folder_sources
-from dataset_prep.records import write_records
+from dataset_prep.readers.jsonl import write_records
 from recbole_msm4sr.core.errors import UserError
 
 _ROOT = Path(__file__).parents[3]

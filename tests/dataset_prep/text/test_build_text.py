@@ -14,10 +14,10 @@ import pytest
 
 from dataset_prep.features.rows import text_sentences
 from dataset_prep.layout import Layout
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.items import Item
+from dataset_prep.readers.rejected import Rejected
 from dataset_prep.text import build
 from dataset_prep.text.build import build_text, items_with
-from dataset_prep.text.catalogue import CatalogueItem
 from dataset_prep.text.workers import ordered_map
 from recbole_msm4sr.core.errors import UserError
 
@@ -27,9 +27,9 @@ def layout(tmp_path: Path) -> Layout:
     return Layout.of(tmp_path / "dataset" / "tiny")
 
 
-def item(item_id: str, title: str = "A mug", n_pictures: int = 0) -> CatalogueItem:
+def item(item_id: str, title: str = "A mug", n_pictures: int = 0) -> Item:
     pictures = tuple((f"https://x.org/{item_id}/{i}.jpg", f"https://x.org/{i}_s.jpg") for i in range(n_pictures))
-    return CatalogueItem(item_id, title=title, pictures=pictures)
+    return Item(item_id, title=title, pictures=pictures)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_exactly_the_items_asked_for_are_written_found_ones_first(layout: Layout
 
 
 def test_all_items_are_written_when_none_are_named_and_the_limits_hold(layout: Layout) -> None:
-    items = [CatalogueItem("1", title="One", brand="Two"), item("2", n_pictures=3)]
+    items = [Item("1", title="One", brand="Two"), item("2", n_pictures=3)]
     build_text(layout, items, max_sentences=1, max_pictures=2, rejected=Rejected())
     assert read(layout.sentences) == {"1": ["One"], "2": ["A mug"]}
     assert [len(pictures) for pictures in read(layout.picture_sources).values()] == [0, 2]
@@ -91,9 +91,7 @@ def test_the_first_record_of_an_item_counts_and_repeats_are_told_apart(layout: L
 
 
 def test_what_is_written_reads_back_as_it_is(layout: Layout) -> None:
-    text = CatalogueItem(
-        "1", title="é \ud800 “x” &lt;b&gt;", description=("Eat. Shop. Relax. See <b>it</b> here now.",)
-    )
+    text = Item("1", title="é \ud800 “x” &lt;b&gt;", description=("Eat. Shop. Relax. See <b>it</b> here now.",))
     build_text(layout, [text], rejected=Rejected())
     assert (
         dict(text_sentences(layout.sentences, 10))
@@ -103,9 +101,7 @@ def test_what_is_written_reads_back_as_it_is(layout: Layout) -> None:
 
 
 def test_workers_write_the_same_bytes_as_one_process(layout: Layout, tmp_path: Path) -> None:
-    items = [
-        CatalogueItem(str(i), title=f"Mug {i}", description=(f"It holds {i} litres. Mug {i}",)) for i in range(700)
-    ]
+    items = [Item(str(i), title=f"Mug {i}", description=(f"It holds {i} litres. Mug {i}",)) for i in range(700)]
     other = Layout.of(tmp_path / "dataset" / "other")
     tokens = [*map(str, range(699, -1, -1)), "gone"]
     alone = build_text(layout, iter(items), tokens=tokens, rejected=Rejected())
@@ -164,9 +160,9 @@ def test_a_full_disk_leaves_the_earlier_files_and_nothing_else(layout: Layout, m
 def test_memory_grows_with_the_number_of_items_and_not_with_their_text(layout: Layout) -> None:
     sentences = " ".join(f"This is sentence {i}." for i in range(10))
 
-    def items() -> Iterator[CatalogueItem]:
+    def items() -> Iterator[Item]:
         for number in range(1000):
-            yield CatalogueItem(f"{number:010}", description=(sentences, f"{'x' * 20_000}{number}"))
+            yield Item(f"{number:010}", description=(sentences, f"{'x' * 20_000}{number}"))
 
     tracemalloc.start()
     try:
@@ -181,11 +177,11 @@ def test_items_with_finds_what_build_text_finds(layout: Layout) -> None:
     items = [
         item("text"),
         item("both", n_pictures=1),
-        CatalogueItem("junk", title="<img src=x>", features=("***", "Product Description")),
+        Item("junk", title="<img src=x>", features=("***", "Product Description")),
         item("late", title=""),
         item("late", n_pictures=1),  # a repeat: the first record counts
-        CatalogueItem("picture", pictures=(("https://x.org/1.jpg",),)),
-        CatalogueItem("ready", sentences=("x",)),
+        Item("picture", pictures=(("https://x.org/1.jpg",),)),
+        Item("ready", sentences=("x",)),
     ]
     found = items_with(iter(items))
     assert found == {"text": {"text", "both", "ready"}, "image": {"both", "picture"}}

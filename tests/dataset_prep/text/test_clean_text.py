@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from dataset_prep.readers.items import Item, strings
 from dataset_prep.text.boilerplate import is_boilerplate, without_heading
-from dataset_prep.text.catalogue import CatalogueItem, strings
 from dataset_prep.text.clean import clean, holds_script, paragraphs, plain_text
 from dataset_prep.text.sentences import sentences_of
 
@@ -129,7 +129,7 @@ NONSENSE = {
 def test_a_megabyte_of_nonsense_takes_well_under_a_second(unit: str) -> None:
     text = (unit * 2**20)[: 2**20]
     start = time.process_time()
-    sentences_of(CatalogueItem("1", title="t", description=strings({"description": text}, "description")))
+    sentences_of(Item("1", title="t", description=strings({"description": text}, "description")))
     assert time.process_time() - start < 1.0  # 0.25 s at worst; a quadratic expression would take minutes
 
 

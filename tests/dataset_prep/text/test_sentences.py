@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dataset_prep.records import read_image_keywords, read_records, write_records
-from dataset_prep.text.catalogue import CatalogueItem
+from dataset_prep.readers.items import Item
+from dataset_prep.readers.jsonl import read_image_keywords, read_records, write_records
 from dataset_prep.text.sentences import MAX_CHARACTERS, record_sentences, sentences_of
 from recbole_msm4sr.core.errors import UserError
 
@@ -44,7 +44,7 @@ def test_descriptions_are_split_where_sentences_end_and_not_at_abbreviations() -
 
 
 def test_features_and_descriptions_are_cleaned_and_split_and_the_title_is_not() -> None:
-    item = CatalogueItem(
+    item = Item(
         "1",
         title="<b>Dr. Seuss.</b> The Cat&#39;s Hat.",
         brand="Acme &amp; Co.",
@@ -75,12 +75,12 @@ def test_features_and_descriptions_are_cleaned_and_split_and_the_title_is_not() 
     ],
 )
 def test_scraps_of_one_or_two_words_do_not_use_up_an_items_sentences(text: str, expected: list[str]) -> None:
-    assert sentences_of(CatalogueItem("1", description=(text,))) == expected
+    assert sentences_of(Item("1", description=(text,))) == expected
 
 
 def test_what_is_dropped_is_counted_by_reason() -> None:
     dropped: Counter[str] = Counter()
-    item = CatalogueItem(
+    item = Item(
         "1",
         title="var aPageStart = (new Date()).getTime();\nvar ue_t0=1;",
         features=("A wide brim.", "• A WIDE BRIM", "***", "See more product details", "word " * 300, "x" * 1001),
@@ -100,21 +100,21 @@ def test_what_is_dropped_is_counted_by_reason() -> None:
 def test_an_item_with_500_sentences_keeps_the_first_ten_and_does_not_look_at_the_rest() -> None:
     features = tuple(f"This is sentence {i}." for i in range(500))
     expected = [f"This is sentence {i}." for i in range(10)]
-    assert sentences_of(CatalogueItem("1", features=features)) == expected
-    assert sentences_of(CatalogueItem("1", description=(" ".join(features),))) == expected
-    assert sentences_of(CatalogueItem("1", sentences=features)) == expected
-    unread = CatalogueItem("1", features=(*features[:10], object()))  # type: ignore[arg-type]
+    assert sentences_of(Item("1", features=features)) == expected
+    assert sentences_of(Item("1", description=(" ".join(features),))) == expected
+    assert sentences_of(Item("1", sentences=features)) == expected
+    unread = Item("1", features=(*features[:10], object()))  # type: ignore[arg-type]
     assert sentences_of(unread) == expected
 
 
 def test_ready_sentences_are_not_cleaned_or_joined() -> None:
     ready = ("<b>x</b> &amp;", "Yes.", "Product Description", "half \ud83d pair", "y" * 2000)
-    assert sentences_of(CatalogueItem("1", title="t", sentences=ready)) == [*ready[:3], "half pair", "y" * 2000]
+    assert sentences_of(Item("1", title="t", sentences=ready)) == [*ready[:3], "half pair", "y" * 2000]
 
 
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(UserError, match="max_sentences is 0"):
-        sentences_of(CatalogueItem("1", title="t"), 0)
+        sentences_of(Item("1", title="t"), 0)
 
 
 def test_without_sentencex_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from dataset_prep.demo.catalogue import Item, dictionary, make_items
 from dataset_prep.demo.encoders import build_clip
 from dataset_prep.demo.pictures import draw
 from dataset_prep.layout import Layout
-from dataset_prep.records import write_records
+from dataset_prep.readers.jsonl import write_records
 
 Pictures = dict[str, Sequence[Image.Image | bytes]]
 

@@ -17,7 +17,7 @@ from PIL import Image
 from dataset_prep.demo.catalogue import Item, dictionary
 from dataset_prep.demo.pictures import draw
 from dataset_prep.layout import Layout
-from dataset_prep.records import read_image_keywords
+from dataset_prep.readers.jsonl import read_image_keywords
 from dataset_prep.words import describe
 from dataset_prep.words.clip import Clip
 from dataset_prep.words.describe import describe_pictures

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dataset_prep.info.inventory import MODALITIES, Inventory, take_inventory
 from dataset_prep.interactions.table_one import CATEGORIES, Sizes, table_one
-from dataset_prep.inventory import MODALITIES, Inventory, take_inventory
 from dataset_prep.layout import Layout
 from dataset_prep.steps import read_summary
 from recbole_msm4sr.core.errors import UserError
@@ -21,12 +21,12 @@ def describe(layout: Layout, inventory: Inventory | None = None) -> dict[str, An
     """Figures of any folder of a data set, wherever its parts came from; fits into JSON.
 
     Args:
-        inventory: what :func:`~dataset_prep.inventory.take_inventory` found there, if that is known already.
+        inventory: what :func:`~dataset_prep.info.inventory.take_inventory` found there, if that is known already.
 
     Returns:
         ``name``, ``path``; ``interactions`` (``users``, ``items``, ``interactions``, ``average_length``, ``density``)
         and ``table_one`` (the same of the paper's data set of that name), each None if there is none; ``items``;
-        ``coverage`` by source (see :class:`~dataset_prep.inventory.Inventory`): ``items`` with at least one row,
+        ``coverage`` by source (see :class:`~dataset_prep.info.inventory.Inventory`): ``items`` with at least one row,
         ``share`` of all items, ``rows``, ``rows_per_covered_item``, ``items_outside`` the ``.inter`` file;
         ``encoders`` by modality (``encoder``, ``revision``, ``dim``, ``options``); ``steps`` in the order they were
         finished (``step``, ``finished``, ``seconds``); ``failures`` (``step``, ``what``, ``total``, ``by_reason``,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataset_prep.rejected import EXAMPLES, Rejected
+from dataset_prep.readers.rejected import EXAMPLES, Rejected
 from dataset_prep.tokens import token_problem
 
 

@@ -13,7 +13,7 @@ _FIGURES = {"users": ",", "items": ",", "interactions": ",", "average_length": "
 
 
 def describe_as_text(described: Mapping[str, Any]) -> str:
-    """A page of aligned lines from what :func:`~dataset_prep.info.describe` returns."""
+    """A page of aligned lines from what :func:`~dataset_prep.info.describe.describe` returns."""
     sections = [
         displayable(f"{described['name']}  ({described['path']})"),
         _interactions(described),

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from dataset_prep.interactions.events import Event, UnusableError, checked_number, checked_token
-from dataset_prep.lines import read_lines
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.events import Event, checked_number, checked_token
+from dataset_prep.readers.lines import read_lines
+from dataset_prep.readers.rejected import ReasonError, Rejected
 from recbole_msm4sr.core.errors import UserError
 
 
@@ -44,7 +44,7 @@ def amazon_events(path: str | os.PathLike[str], release: int, rejected: Rejected
         rejected: records that cannot be used are counted there, with file and line.
 
     Raises:
-        UserError: there is no such release, or as :func:`~dataset_prep.lines.read_lines`.
+        UserError: there is no such release, or as :func:`~dataset_prep.readers.lines.read_lines`.
     """
     if release not in FORMATS:
         raise UserError(f"there is no Amazon release {release!r}: take one of {', '.join(map(str, FORMATS))}")
@@ -62,7 +62,7 @@ def amazon_events(path: str | os.PathLike[str], release: int, rejected: Rejected
     for number, line in lines:
         try:
             event = parse(line)
-        except UnusableError as error:
+        except ReasonError as error:
             rejected.add(f"{path}:{number}", error.reason, error.detail)
         else:
             yield event
@@ -73,12 +73,12 @@ def _review_parser(layout: ReviewFormat) -> Callable[[bytes], Event]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:  # not UTF-8 is a ValueError, too
-            raise UnusableError("not valid JSON", str(error)[:80]) from None
+            raise ReasonError("not valid JSON", str(error)[:80]) from None
         if not isinstance(record, dict):
-            raise UnusableError("not a JSON object")
+            raise ReasonError("not a JSON object")
         for field in (layout.user, layout.item, layout.time):
             if record.get(field) is None:
-                raise UnusableError(f'no "{field}"')
+                raise ReasonError(f'no "{field}"')
         return (
             checked_token(record[layout.user], layout.user),
             checked_token(record[layout.item], layout.item),
@@ -105,9 +105,9 @@ def _rating_parser(layout: ReviewFormat, first: bytes, where: str) -> tuple[Call
         try:
             cells = line.decode("utf-8").rstrip("\r\n").split(",")
         except UnicodeDecodeError as error:
-            raise UnusableError("not UTF-8 text", error.reason) from None
+            raise ReasonError("not UTF-8 text", error.reason) from None
         if len(cells) != len(columns):
-            raise UnusableError(f"does not have {len(columns)} cells", f"{len(cells)}")
+            raise ReasonError(f"does not have {len(columns)} cells", f"{len(cells)}")
         return (
             checked_token(cells[user], layout.user),
             checked_token(cells[item], layout.item),

@@ -1,4 +1,4 @@
-"""Records that cannot be used: counted by reason, the first few kept with where they stand."""
+"""What cannot be used: one exception with its reason, and a counter of reasons with the first few examples."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ from collections import Counter
 from typing import Any
 
 EXAMPLES = 5
+
+
+class ReasonError(Exception):
+    """Something from outside that cannot be used: a record, a cell, a picture, a URL. It is counted, not fatal.
+
+    Attributes:
+        reason: one of a few fixed texts, which are counted: ``no "asin"``, ``not valid JSON``.
+        detail: what is particular to this one; shown with the examples alone.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason} ({detail})" if detail else reason)
+        self.reason = reason
+        self.detail = detail
 
 
 class Rejected:

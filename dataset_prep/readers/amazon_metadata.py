@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
-from dataset_prep.rejected import Rejected
-from dataset_prep.text.catalogue import (
-    CatalogueItem,
-    RecordError,
+from dataset_prep.readers.items import (
+    Item,
     is_missing,
     item_token,
     read_items,
     strings,
     web_pictures,
 )
+from dataset_prep.readers.rejected import ReasonError, Rejected
 
 # "._SX38_SY50_CR,0,0,38,50_.jpg" asks the picture server for a thumbnail; without it, it sends the picture itself.
 _THUMBNAIL = re.compile(r"\._[^/]{0,100}_(?=\.[A-Za-z]{1,5}$)")
@@ -32,8 +31,8 @@ _MARKUP_ALONE = re.compile(r"\s*(?:<[^<>]*>\s*)+")
 _CATEGORY_WORDS = 8
 
 
-def read_amazon_2018(path: str | os.PathLike[str], rejected: Rejected) -> Iterator[CatalogueItem]:
-    """Stream ``meta_<Category>.json.gz`` of the 2018 release; see :func:`~dataset_prep.text.catalogue.read_items`.
+def read_amazon_2018(path: str | os.PathLike[str], rejected: Rejected) -> Iterator[Item]:
+    """Stream ``meta_<Category>.json.gz`` of the 2018 release; see :func:`~dataset_prep.readers.items.read_items`.
 
     A picture's URLs are the one of ``imageURLHighRes``, then the one of ``imageURL`` (``image`` in older files)
     without its thumbnail's size, then as it stands.
@@ -41,8 +40,8 @@ def read_amazon_2018(path: str | os.PathLike[str], rejected: Rejected) -> Iterat
     return read_items(path, _parse_2018, rejected)
 
 
-def read_amazon_2023(path: str | os.PathLike[str], rejected: Rejected) -> Iterator[CatalogueItem]:
-    """Stream ``meta_<Category>.jsonl.gz`` of the 2023 release; see :func:`~dataset_prep.text.catalogue.read_items`.
+def read_amazon_2023(path: str | os.PathLike[str], rejected: Rejected) -> Iterator[Item]:
+    """Stream ``meta_<Category>.jsonl.gz`` of the 2023 release; see :func:`~dataset_prep.readers.items.read_items`.
 
     ``images`` may be a list of pictures, ``{"hi_res": url, "large": url, "thumb": url}``, or one such object with a
     list for each resolution: both are in circulation.
@@ -50,14 +49,14 @@ def read_amazon_2023(path: str | os.PathLike[str], rejected: Rejected) -> Iterat
     return read_items(path, _parse_2023, rejected)
 
 
-def _parse_2018(record: Mapping[str, Any], leave_out: Callable[[str, str], None]) -> CatalogueItem:
+def _parse_2018(record: Mapping[str, Any], leave_out: Callable[[str, str], None]) -> Item:
     small = _urls(record, "imageURL") or _urls(record, "image")
     large = _urls(record, "imageURLHighRes")
     pictures = [
         [high, _THUMBNAIL.sub("", low) if isinstance(low, str) else low, low] for high, low in zip_longest(large, small)
     ]
     category, leaked = _category_path(strings(record, "category"))
-    return CatalogueItem(
+    return Item(
         item_id=item_token(record, "asin"),
         title=" ".join(strings(record, "title")),
         brand=_brand(strings(record, "brand")),
@@ -68,8 +67,8 @@ def _parse_2018(record: Mapping[str, Any], leave_out: Callable[[str, str], None]
     )
 
 
-def _parse_2023(record: Mapping[str, Any], leave_out: Callable[[str, str], None]) -> CatalogueItem:
-    return CatalogueItem(
+def _parse_2023(record: Mapping[str, Any], leave_out: Callable[[str, str], None]) -> Item:
+    return Item(
         item_id=item_token(record, "parent_asin"),
         title=" ".join(strings(record, "title")),
         brand=_brand(strings(record, "store") or strings(_details(record), "Brand")),
@@ -106,7 +105,7 @@ def _urls(record: Mapping[str, Any], field: str) -> list[object]:
     if is_missing(value):
         return []
     if not isinstance(value, str | list):
-        raise RecordError(f'"{field}" must be a URL or a list of URLs', repr(value)[:80])
+        raise ReasonError(f'"{field}" must be a URL or a list of URLs', repr(value)[:80])
     return [value] if isinstance(value, str) else value
 
 
@@ -119,7 +118,7 @@ def _images_2023(images: object) -> list[list[object]]:
     if isinstance(images, dict):
         columns = [_urls(images, resolution) for resolution in _RESOLUTIONS]
         return [list(addresses) for addresses in zip_longest(*columns)]
-    raise RecordError('"images" must be a list of objects, or an object of lists', repr(images)[:80])
+    raise ReasonError('"images" must be a list of objects, or an object of lists', repr(images)[:80])
 
 
 def _details(record: Mapping[str, Any]) -> Mapping[str, Any]:

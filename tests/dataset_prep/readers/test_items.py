@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from dataset_prep.rejected import Rejected
-from dataset_prep.text.amazon import read_amazon_2018, read_amazon_2023
-from dataset_prep.text.catalogue import MAX_FIELD, CatalogueItem
-from dataset_prep.text.custom import read_custom
+from dataset_prep.readers.amazon_metadata import read_amazon_2018, read_amazon_2023
+from dataset_prep.readers.custom_items import read_custom
+from dataset_prep.readers.items import MAX_FIELD, Item
+from dataset_prep.readers.rejected import Rejected
 from recbole_msm4sr.core.errors import UserError
 
 SERVER = "https://m.media-amazon.com/images/I"
@@ -23,28 +23,28 @@ def write_lines(path: Path, *records: dict[str, Any] | bytes) -> Path:
     return path
 
 
-def one_2018(path: Path, **fields: Any) -> CatalogueItem:
+def one_2018(path: Path, **fields: Any) -> Item:
     (item,) = read_amazon_2018(write_lines(path / "meta.json", {"asin": "B1", **fields}), Rejected())
     return item
 
 
-def one_2023(path: Path, **fields: Any) -> CatalogueItem:
+def one_2023(path: Path, **fields: Any) -> Item:
     (item,) = read_amazon_2023(write_lines(path / "meta.jsonl", {"parent_asin": "B1", **fields}), Rejected())
     return item
 
 
-def one_custom(path: Path, **fields: Any) -> CatalogueItem:
+def one_custom(path: Path, **fields: Any) -> Item:
     (item,) = read_custom(write_lines(path / "my.jsonl", {"item_id": "B1", **fields}), Rejected())
     return item
 
 
 def test_2018_fields_are_read_from_strings_and_from_lists(tmp_path: Path) -> None:
     lists = {"feature": ["f"], "description": ["d", "", "e"], "category": ["A", "B"], "imageURL": []}
-    assert one_2018(tmp_path, title="t", brand="b", **lists) == CatalogueItem(
+    assert one_2018(tmp_path, title="t", brand="b", **lists) == Item(
         "B1", title="t", brand="b", category=("A", "B"), features=("f",), description=("d", "e")
     )
     strings = {"feature": "f", "description": "d", "category": "A", "title": None, "brand": float("nan")}
-    assert one_2018(tmp_path, **strings) == CatalogueItem("B1", category=("A",), features=("f",), description=("d",))
+    assert one_2018(tmp_path, **strings) == Item("B1", category=("A",), features=("f",), description=("d",))
 
 
 def test_2018_pictures_come_best_first_with_the_thumbnail_as_the_last_resort(tmp_path: Path) -> None:
@@ -116,18 +116,18 @@ def test_2023_fields_and_both_forms_of_images(tmp_path: Path) -> None:
             images=images,
             details={"Brand": "Other"},
         )
-        assert item == CatalogueItem("B1", "t", "Acme", ("A", "B"), ("f",), ("d",), pictures=expected)
+        assert item == Item("B1", "t", "Acme", ("A", "B"), ("f",), ("d",), pictures=expected)
 
 
 @pytest.mark.parametrize("details", [{"Brand": "Acme"}, '{"Brand": "Acme"}'])
 def test_2023_main_category_and_details_stand_in_for_what_is_missing(tmp_path: Path, details: object) -> None:
     item = one_2023(tmp_path, store=None, categories=[], main_category="All Beauty", details=details, images=[])
-    assert item == CatalogueItem("B1", brand="Acme", category=("All Beauty",))
+    assert item == Item("B1", brand="Acme", category=("All Beauty",))
 
 
 @pytest.mark.parametrize("details", ["no JSON {", "[1]", 3, None])
 def test_2023_details_of_no_use_are_left_alone(tmp_path: Path, details: object) -> None:
-    assert one_2023(tmp_path, title="t", details=details) == CatalogueItem("B1", title="t")
+    assert one_2023(tmp_path, title="t", details=details) == Item("B1", title="t")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_custom_fields_keep_their_order_and_unknown_ones_follow(tmp_path: Path) 
         description="d",
         images=["https://x.org/1.jpg", "https://x.org/2.jpg"],
     )
-    assert item == CatalogueItem(
+    assert item == Item(
         "B1",
         title="t",
         brand="b",

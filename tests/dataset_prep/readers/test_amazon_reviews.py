@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dataset_prep.interactions.amazon import amazon_events
-from dataset_prep.interactions.events import Event
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.amazon_reviews import amazon_events
+from dataset_prep.readers.events import Event
+from dataset_prep.readers.rejected import Rejected
 from recbole_msm4sr.core.errors import UserError
 
 REVIEW_2018 = {

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
-from dataset_prep.interactions.events import Event, UnusableError, checked_time, checked_token
-from dataset_prep.lines import read_lines
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.events import Event, checked_time, checked_token
+from dataset_prep.readers.lines import read_lines
+from dataset_prep.readers.rejected import ReasonError, Rejected
 from recbole_msm4sr.core.errors import UserError
 
 #: What columns are commonly called, in lower case and without marks; a name further left is taken first.
@@ -54,7 +54,7 @@ def table_events(
             among usual names.
 
     Raises:
-        UserError: the file is empty, or the header lacks a column; or as :func:`~dataset_prep.lines.read_lines`.
+        UserError: the file is empty, or the header lacks a column; or as ``read_lines``.
     """
     lines = read_lines(path)
     first = next(lines, None)
@@ -80,8 +80,8 @@ def table_events(
             if not row:  # a blank line
                 continue
             event = _event(row, names, places)
-        except (UnusableError, csv.Error) as error:
-            problem = error if isinstance(error, UnusableError) else UnusableError("not valid CSV", str(error))
+        except (ReasonError, csv.Error) as error:
+            problem = error if isinstance(error, ReasonError) else ReasonError("not valid CSV", str(error))
             span = f"; goes on to line {rows.line_num}" if rows.line_num > line else ""  # a quote that is not closed?
             rejected.add(f"{path}:{line}", problem.reason, f"{problem.detail}{span}")
         else:
@@ -90,7 +90,7 @@ def table_events(
 
 def _event(row: Sequence[str], names: Sequence[str], places: Mapping[str, int]) -> Event:
     if len(row) != len(names):
-        raise UnusableError("does not have as many cells as the header", f"{len(row)} instead of {len(names)}")
+        raise ReasonError("does not have as many cells as the header", f"{len(row)} instead of {len(names)}")
     user, item, timestamp = places["user"], places["item"], places["timestamp"]
     return (
         checked_token(row[user], names[user]),

@@ -6,11 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from dataset_prep.records import is_list_of_text
-from dataset_prep.rejected import Rejected
-from dataset_prep.text.catalogue import (
-    CatalogueItem,
-    RecordError,
+from dataset_prep.readers.items import (
+    Item,
     is_missing,
     is_web_address,
     item_token,
@@ -18,17 +15,19 @@ from dataset_prep.text.catalogue import (
     strings,
     web_pictures,
 )
+from dataset_prep.readers.jsonl import is_list_of_text
+from dataset_prep.readers.rejected import ReasonError, Rejected
 
 _KNOWN = {"item_id", "title", "brand", "category", "genres", "features", "description", "sentences", "images"}
 _VALUE_LENGTH = 80  # a value up to here that does not end like a sentence is named by its field: "Year: 1995"
 
 
-def read_custom(path: str | os.PathLike[str], rejected: Rejected) -> Iterator[CatalogueItem]:
-    """Stream a user's ``--text`` file; see :func:`~dataset_prep.text.catalogue.read_items` and :func:`custom_item`."""
+def read_custom(path: str | os.PathLike[str], rejected: Rejected) -> Iterator[Item]:
+    """Stream a user's ``--text`` file; see :func:`~dataset_prep.readers.items.read_items` and :func:`custom_item`."""
     return read_items(path, custom_item, rejected)
 
 
-def custom_item(record: Mapping[str, Any], leave_out: Callable[[str, str], None]) -> CatalogueItem:
+def custom_item(record: Mapping[str, Any], leave_out: Callable[[str, str], None]) -> Item:
     """Make an item of a record with ``item_id`` and any of these, each a string or a list of strings.
 
     - ``sentences``: taken as they are; other text is not used then.
@@ -38,15 +37,15 @@ def custom_item(record: Mapping[str, Any], leave_out: Callable[[str, str], None]
     - ``images``: URLs, one a picture.
 
     Raises:
-        RecordError: no usable ``item_id``, or one of the fields named here is of another type.
+        ReasonError: no usable ``item_id``, or one of the fields named here is of another type.
     """
     sentences = None
     if not is_missing(record.get("sentences")):
         if not is_list_of_text(record["sentences"]):
-            raise RecordError('"sentences" must be a list of strings')
+            raise ReasonError('"sentences" must be a list of strings')
         sentences = strings(record, "sentences")
     others = [text for field, value in record.items() if field not in _KNOWN for text in _other_text(field, value)]
-    return CatalogueItem(
+    return Item(
         item_id=item_token(record, "item_id"),
         title=" ".join(strings(record, "title")),
         brand=", ".join(strings(record, "brand")),

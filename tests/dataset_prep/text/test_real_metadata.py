@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from dataset_prep.layout import Layout
-from dataset_prep.rejected import Rejected
-from dataset_prep.text.amazon import read_amazon_2018
+from dataset_prep.readers.amazon_metadata import read_amazon_2018
+from dataset_prep.readers.custom_items import read_custom
+from dataset_prep.readers.rejected import Rejected
 from dataset_prep.text.build import build_text, items_with
-from dataset_prep.text.custom import read_custom
 from dataset_prep.text.sentences import MAX_CHARACTERS
 
 DATA = Path(__file__).parents[3] / ".." / "shared" / "data"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dataset_prep import lines
-from dataset_prep.lines import read_lines
+from dataset_prep.readers import lines
+from dataset_prep.readers.lines import read_lines
 from recbole_msm4sr.core.errors import UserError
 
 TEXT = b"".join(b"line %d of the file\n" % number for number in range(5000))

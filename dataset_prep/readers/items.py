@@ -1,4 +1,4 @@
-"""One item of a catalogue, whatever file it comes from, and the loop that reads such files line by line."""
+"""One item with its description, whatever file it comes from, and the loop that reads such files line by line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from dataset_prep.lines import read_lines
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.lines import read_lines
+from dataset_prep.readers.rejected import ReasonError, Rejected
 from dataset_prep.tokens import token_problem
 from recbole_msm4sr.core.errors import UserError
 
@@ -22,8 +22,8 @@ _MAX_ADDRESS = 2048  # characters of a URL; servers take no longer ones
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogueItem:
-    """An item as its source describes it: raw text, not cleaned and not split.
+class Item:
+    """An item as its file describes it: raw text, not cleaned and not split.
 
     ``pictures`` holds, per picture, the URLs to take it from, best resolution first. ``sentences`` is not None where
     the source has split the text already; the other text is not used then.
@@ -39,26 +39,17 @@ class CatalogueItem:
     pictures: tuple[tuple[str, ...], ...] = ()
 
 
-class RecordError(ValueError):
-    """A record that cannot be used: ``reason`` is counted, ``detail`` is shown with the examples."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason} ({detail})" if detail else reason)
-        self.reason = reason
-        self.detail = detail
-
-
 # Makes an item of a parsed line; its second argument is called with (reason, detail) for a picture it leaves out.
-Parse = Callable[[Mapping[str, Any], Callable[[str, str], None]], CatalogueItem]
+Parse = Callable[[Mapping[str, Any], Callable[[str, str], None]], Item]
 
 
-def read_items(path: str | os.PathLike[str], parse: Parse, rejected: Rejected) -> Iterator[CatalogueItem]:
+def read_items(path: str | os.PathLike[str], parse: Parse, rejected: Rejected) -> Iterator[Item]:
     """Stream the items of a file of JSON objects, one a line, plain or gzip, in file order. Blank lines are skipped.
 
     Repeated items are all yielded. A line that cannot be used is counted in ``rejected`` with ``file:line``.
 
     Raises:
-        UserError: the file cannot be read (see :func:`~dataset_prep.lines.read_lines`), or none of its lines is of use.
+        UserError: the file cannot be read (see ``read_lines``), or none of its lines is of use.
     """
     n_items = n_lines = 0
     for number, line in read_lines(path):
@@ -69,7 +60,7 @@ def read_items(path: str | os.PathLike[str], parse: Parse, rejected: Rejected) -
         try:
             record = _json_object(line)
             item = parse(record, lambda reason, detail, where=where: rejected.add(where, reason, detail))  # type: ignore[misc]
-        except RecordError as problem:
+        except ReasonError as problem:
             rejected.add(where, problem.reason, problem.detail)
             continue
         n_items += 1
@@ -83,13 +74,13 @@ def item_token(record: Mapping[str, Any], field: str) -> str:
     """The item's token.
 
     Raises:
-        RecordError: it is missing or cannot be one.
+        ReasonError: it is missing or cannot be one.
     """
     if field not in record:
-        raise RecordError(f'no "{field}"')
+        raise ReasonError(f'no "{field}"')
     token = record[field]
     if problem := token_problem(token):
-        raise RecordError(f'"{field}" {problem}', repr(token)[:80])
+        raise ReasonError(f'"{field}" {problem}', repr(token)[:80])
     return str(token)
 
 
@@ -99,14 +90,14 @@ def strings(record: Mapping[str, Any], field: str) -> tuple[str, ...]:
     What comes after its first 50,000 characters is left out.
 
     Raises:
-        RecordError: it is of another type.
+        ReasonError: it is of another type.
     """
     value = record.get(field)
     if is_missing(value):
         return ()
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(entry, str) for entry in values):
-        raise RecordError(f'"{field}" must be a string or a list of strings', repr(value)[:80])
+        raise ReasonError(f'"{field}" must be a string or a list of strings', repr(value)[:80])
     kept, room = [], MAX_FIELD
     for entry in values:
         if room <= 0:
@@ -159,11 +150,11 @@ def _json_object(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise RecordError("not UTF-8", error.reason) from error
+        raise ReasonError("not UTF-8", error.reason) from error
     except json.JSONDecodeError as error:
-        raise RecordError("not valid JSON", f"{error.msg}, column {error.colno}") from error
+        raise ReasonError("not valid JSON", f"{error.msg}, column {error.colno}") from error
     except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
-        raise RecordError("not valid JSON", str(error)[:80]) from error
+        raise ReasonError("not valid JSON", str(error)[:80]) from error
     if not isinstance(record, dict):
-        raise RecordError("not a JSON object", type(record).__name__)
+        raise ReasonError("not a JSON object", type(record).__name__)
     return record

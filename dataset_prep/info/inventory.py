@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dataset_prep.layout import Layout
-from dataset_prep.records import is_list_of_text, read_records, record_keywords
+from dataset_prep.readers.jsonl import is_list_of_text, read_records, record_keywords
 from dataset_prep.text.sentences import record_sentences
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore

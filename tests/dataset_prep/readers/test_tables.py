@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dataset_prep.interactions.events import Event
-from dataset_prep.interactions.own_table import parse_columns, table_events
-from dataset_prep.rejected import Rejected
+from dataset_prep.readers.events import Event
+from dataset_prep.readers.rejected import Rejected
+from dataset_prep.readers.tables import parse_columns, table_events
 from recbole_msm4sr.core.errors import UserError
 
 
