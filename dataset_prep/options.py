@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_prep.hub import check_model_name
+from dataset_prep.encode.dictionary import check_top_n
+from dataset_prep.encode.models import check_model_name
 from dataset_prep.interactions.rules import Rules
 from dataset_prep.pictures.collect import MAX_PICTURES
 from dataset_prep.ranks import own_device
 from dataset_prep.text.sentences import MAX_SENTENCES
-from dataset_prep.words.dictionary import check_top_n
 from recbole_msm4sr.core.errors import UserError
 
 STEPS = ("get", "interactions", "text", "pictures", "words", "features")

@@ -17,11 +17,11 @@ from dataset_prep.demo.dataset import DemoSizes, make_demo
 from dataset_prep.demo.encoders import build_clip
 from dataset_prep.demo.interactions import make_interactions
 from dataset_prep.demo.pictures import draw
-from dataset_prep.features.rows import text_sentences
-from dataset_prep.features.sentence_encoder import load_sentence_encoder
+from dataset_prep.encode.clip import Clip
+from dataset_prep.encode.nearest import nearest_words
+from dataset_prep.encode.rows import text_sentences
+from dataset_prep.encode.sentence_encoder import load_sentence_encoder
 from dataset_prep.readers.jsonl import read_image_keywords
-from dataset_prep.words.clip import Clip
-from dataset_prep.words.nearest import nearest_words
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dataset_prep.features.forward import forward, native_precision
-from dataset_prep.hub import digest_of_weights, is_local_model, loading_error
+from dataset_prep.encode.forward import forward, native_precision
+from dataset_prep.encode.models import digest_of_weights, is_local_model, loading_error
 from dataset_prep.ranks import own_device
 
 if TYPE_CHECKING:

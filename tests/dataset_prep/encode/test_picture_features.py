@@ -14,13 +14,13 @@ from PIL import Image
 
 from dataset_prep.demo.catalogue import Item
 from dataset_prep.demo.pictures import draw
+from dataset_prep.encode import picture_features
+from dataset_prep.encode.clip import Clip
+from dataset_prep.encode.item_pictures import read_pictures
+from dataset_prep.encode.picture_encoder import PictureEncoder
+from dataset_prep.encode.picture_features import encode_pictures
+from dataset_prep.encode.resnet import ResNet
 from dataset_prep.layout import Layout
-from dataset_prep.words import picture_features
-from dataset_prep.words.clip import Clip
-from dataset_prep.words.item_pictures import read_pictures
-from dataset_prep.words.picture_encoder import PictureEncoder
-from dataset_prep.words.picture_features import encode_pictures
-from dataset_prep.words.resnet import ResNet
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import sys
 from dataset_prep.layout import Layout
-from dataset_prep.words.picture_features import encode_pictures
+from dataset_prep.encode.picture_features import encode_pictures
 
 encode_pictures(Layout.of(sys.argv[1]), kind="resnet", name_or_path=sys.argv[2], device="cpu", batch_size=3, workers=1,
                 shard_size=5, overwrite=True)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from dataset_prep.features.encode import encode_dataset
-from dataset_prep.features.sentence_encoder import load_sentence_encoder
+from dataset_prep.encode.encode import encode_dataset
+from dataset_prep.encode.sentence_encoder import load_sentence_encoder
 from dataset_prep.layout import Layout
 from dataset_prep.quiet import quiet_transformers
 from dataset_prep.text.sentences import MAX_SENTENCES

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from torchrun import ENVIRONMENT, torchrun
 
-from dataset_prep import shards as shards_module
-from dataset_prep.shards import Shards, wait_until_visible
+from dataset_prep.encode import shards as shards_module
+from dataset_prep.encode.shards import Shards, wait_until_visible
 from recbole_msm4sr.core.errors import UserError
 
 
@@ -112,7 +112,7 @@ def test_a_full_disk_loses_no_finished_shard_and_leaves_none_half_written(
 KILLED = """
 import sys, time
 from pathlib import Path
-from dataset_prep.shards import Shards
+from dataset_prep.encode.shards import Shards
 
 def compute(numbers, path):
     path.write_text("half")
@@ -178,7 +178,7 @@ SHARED = """
 import os, sys, time
 from pathlib import Path
 from dataset_prep.ranks import once, rank
-from dataset_prep.shards import Shards
+from dataset_prep.encode.shards import Shards
 
 folder, mode = Path(sys.argv[1]), sys.argv[2]
 

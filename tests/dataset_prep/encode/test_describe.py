@@ -16,13 +16,13 @@ from PIL import Image
 
 from dataset_prep.demo.catalogue import Item, dictionary
 from dataset_prep.demo.pictures import draw
+from dataset_prep.encode import describe
+from dataset_prep.encode.clip import Clip
+from dataset_prep.encode.describe import describe_pictures
+from dataset_prep.encode.item_pictures import read_pictures
+from dataset_prep.encode.nearest import nearest_words
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import read_image_keywords
-from dataset_prep.words import describe
-from dataset_prep.words.clip import Clip
-from dataset_prep.words.describe import describe_pictures
-from dataset_prep.words.item_pictures import read_pictures
-from dataset_prep.words.nearest import nearest_words
 from recbole_msm4sr.core.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -33,8 +33,8 @@ SCRIPT = """
 import os, signal, sys
 from dataset_prep.demo.catalogue import dictionary
 from dataset_prep.layout import Layout
-from dataset_prep.words.describe import describe_pictures
-from dataset_prep.words.picture_reader import PictureReader
+from dataset_prep.encode.describe import describe_pictures
+from dataset_prep.encode.picture_reader import PictureReader
 
 kill_at, read = int(sys.argv[3]), PictureReader._read
 

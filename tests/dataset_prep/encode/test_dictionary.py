@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dataset_prep.encode.dictionary import build_dictionary, dictionary_digest, read_words
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import write_records
-from dataset_prep.words.dictionary import build_dictionary, dictionary_digest, read_words
 from recbole_msm4sr.core.errors import UserError
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from torchrun import ENVIRONMENT, torchrun
 
 from dataset_prep.demo.encoders import build_sentence_encoder
-from dataset_prep.features.encode import encode_dataset
-from dataset_prep.features.sentence_encoder import SentenceEncoder, load_sentence_encoder
+from dataset_prep.encode.encode import encode_dataset
+from dataset_prep.encode.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from dataset_prep.readers.jsonl import write_records
 
 WORDS = ["a", "red", "green", "blue", "mug", "lamp", "chair", "with", "two", "of", "wood", "steel", "and"]
@@ -24,8 +24,8 @@ SETTINGS = {"batch_size": 2, "shard_size": 8}
 SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
-from dataset_prep.features.encode import encode_dataset
-from dataset_prep.features.sentence_encoder import SentenceEncoder, load_sentence_encoder
+from dataset_prep.encode.encode import encode_dataset
+from dataset_prep.encode.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from dataset_prep.ranks import rank
 
 encoder, out, kill_after, settings = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dataset_prep.words.picture_encoder import PictureEncoder
+from dataset_prep.encode.picture_encoder import PictureEncoder
 
 # The paper says ResNet and no more. This one's vectors have 2,048 numbers.
 RESNET = "microsoft/resnet-50"

@@ -17,9 +17,9 @@ import pytest
 
 from dataset_prep.__main__ import main
 from dataset_prep.demo.encoders import build_sentence_encoder
-from dataset_prep.features.encode import encode_dataset
-from dataset_prep.features.rows import picture_sentences, text_sentences
-from dataset_prep.features.sentence_encoder import SentenceEncoder, load_sentence_encoder
+from dataset_prep.encode.encode import encode_dataset
+from dataset_prep.encode.rows import picture_sentences, text_sentences
+from dataset_prep.encode.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from dataset_prep.readers.jsonl import write_records
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from dataset_prep.demo.encoders import build_sentence_encoder
-from dataset_prep.features import forward as forward_module
-from dataset_prep.features import sentence_encoder as encoder_module
-from dataset_prep.features.forward import batches, forward
-from dataset_prep.features.sentence_encoder import SentenceEncoder, load_sentence_encoder
+from dataset_prep.encode import forward as forward_module
+from dataset_prep.encode import sentence_encoder as encoder_module
+from dataset_prep.encode.forward import batches, forward
+from dataset_prep.encode.sentence_encoder import SentenceEncoder, load_sentence_encoder
 
 WORDS = ["a", "red", "green", "blue", "mug", "lamp", "chair", "with", "two", "of", "wood", "steel", "and"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dataset_prep.words.picture_encoder import PictureEncoder
+from dataset_prep.encode.picture_encoder import PictureEncoder
 
 # The paper names no checkpoint. This is the one whose projected vectors have the 768 numbers of the paper's d, so that
 # text and image features are of one size with --image-features clip as well. openai/clip-vit-base-patch32 (512

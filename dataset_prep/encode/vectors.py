@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_prep.features.distinct import DistinctSentences
-from dataset_prep.features.sentence_encoder import SentenceEncoder
-from dataset_prep.shards import Shards
+from dataset_prep.encode.distinct import DistinctSentences
+from dataset_prep.encode.sentence_encoder import SentenceEncoder
+from dataset_prep.encode.shards import Shards
 from recbole_msm4sr.core.errors import UserError
 
 #: Sentences a shard: seconds of work, and enough to sort by length.

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dataset_prep.encode.item_pictures import distinct_pictures
+from dataset_prep.encode.picture_encoder import PictureEncoder
+from dataset_prep.encode.picture_reader import PictureReader
+from dataset_prep.encode.shards import Shards
 from dataset_prep.layout import Layout
 from dataset_prep.readers.rejected import Rejected
-from dataset_prep.shards import Shards
-from dataset_prep.words.item_pictures import distinct_pictures
-from dataset_prep.words.picture_encoder import PictureEncoder
-from dataset_prep.words.picture_reader import PictureReader
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import sha256_of_file
 

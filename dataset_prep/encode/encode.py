@@ -16,13 +16,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataset_prep.features.distinct import DistinctSentences
-from dataset_prep.features.rows import Rows, number_sentences
-from dataset_prep.features.sentence_encoder import SentenceEncoder
-from dataset_prep.features.vectors import SHARD_SIZE, SentenceVectors
+from dataset_prep.encode.distinct import DistinctSentences
+from dataset_prep.encode.rows import Rows, number_sentences
+from dataset_prep.encode.sentence_encoder import SentenceEncoder
+from dataset_prep.encode.shards import wait_until_visible
+from dataset_prep.encode.vectors import SHARD_SIZE, SentenceVectors
 from dataset_prep.layout import Layout
 from dataset_prep.ranks import once
-from dataset_prep.shards import wait_until_visible
 from dataset_prep.text.sentences import MAX_SENTENCES
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dataset_prep.hub import digest_of_weights, is_local_model, loading_error
+from dataset_prep.encode.models import digest_of_weights, is_local_model, loading_error
 from dataset_prep.ranks import own_device
 from recbole_msm4sr.core.errors import UserError
 

@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dataset_prep.encode.clip import CLIP, Clip
+from dataset_prep.encode.dictionary import check_top_n, dictionary_digest
+from dataset_prep.encode.item_pictures import read_pictures
+from dataset_prep.encode.nearest import nearest_words
+from dataset_prep.encode.picture_reader import WORKERS
+from dataset_prep.encode.picture_rows import SHARD_SIZE, PictureRows
+from dataset_prep.encode.shards import Shards
 from dataset_prep.layout import Layout
 from dataset_prep.ranks import once
 from dataset_prep.readers.jsonl import write_records
-from dataset_prep.shards import Shards
-from dataset_prep.words.clip import CLIP, Clip
-from dataset_prep.words.dictionary import check_top_n, dictionary_digest
-from dataset_prep.words.item_pictures import read_pictures
-from dataset_prep.words.nearest import nearest_words
-from dataset_prep.words.picture_reader import WORKERS
-from dataset_prep.words.picture_rows import SHARD_SIZE, PictureRows
 from recbole_msm4sr.core.errors import UserError
 
 logger = logging.getLogger(__name__)

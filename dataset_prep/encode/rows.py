@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_prep.features.distinct import write_distinct
+from dataset_prep.encode.distinct import write_distinct
 from dataset_prep.readers.jsonl import read_records, record_keywords
 from dataset_prep.text.sentences import record_sentences
 from recbole_msm4sr.core.errors import UserError

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dataset_prep.encode.clip import CLIP, Clip
+from dataset_prep.encode.item_pictures import read_pictures
+from dataset_prep.encode.picture_encoder import PictureEncoder
+from dataset_prep.encode.picture_reader import WORKERS
+from dataset_prep.encode.picture_rows import SHARD_SIZE, PictureRows
+from dataset_prep.encode.resnet import RESNET, ResNet
 from dataset_prep.layout import Layout
 from dataset_prep.ranks import once
-from dataset_prep.words.clip import CLIP, Clip
-from dataset_prep.words.item_pictures import read_pictures
-from dataset_prep.words.picture_encoder import PictureEncoder
-from dataset_prep.words.picture_reader import WORKERS
-from dataset_prep.words.picture_rows import SHARD_SIZE, PictureRows
-from dataset_prep.words.resnet import RESNET, ResNet
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
 
