@@ -100,30 +100,30 @@ _OURS = {
         ),
         ModelSpec(
             "SASRecM",
-            "recbole_msm4sr.model.sasrecm",
+            "recbole_msm4sr.model.baselines.sasrecm",
             properties=("Packed", "Transformer", "M2SE", "ItemSoftmax", "SASRecM"),
         ),
         ModelSpec(
             "UniSRecPretrain",
-            "recbole_msm4sr.model.unisrec",
+            "recbole_msm4sr.model.baselines.unisrec",
             properties=("Packed", "Transformer", "UniSRecPretrain"),
             stage_keys=_PRETRAIN_KEYS,
         ),
         ModelSpec(
             "UniSRec",
-            "recbole_msm4sr.model.unisrec",
+            "recbole_msm4sr.model.baselines.unisrec",
             properties=("Packed", "Transformer", "ItemSoftmax", "UniSRecPretrain", "UniSRec"),
             first_stage="UniSRecPretrain",
         ),
         ModelSpec(
             "DIFSR",
-            "recbole_msm4sr.model.difsr",
+            "recbole_msm4sr.model.baselines.difsr",
             properties=("Packed", "Transformer", "ItemSoftmax", "DIFSR"),
         ),
-        ModelSpec("MVRNN", "recbole_msm4sr.model.mvrnn", properties=("Packed", "ItemSoftmax", "MVRNN")),
-        ModelSpec("GRCN", "recbole_msm4sr.model.grcn", properties=("General", "GRCN")),
-        ModelSpec("DualGNN", "recbole_msm4sr.model.dualgnn", properties=("General", "DualGNN")),
-        ModelSpec("CLCRec", "recbole_msm4sr.model.clcrec", properties=("General", "CLCRec")),
+        ModelSpec("MVRNN", "recbole_msm4sr.model.baselines.mvrnn", properties=("Packed", "ItemSoftmax", "MVRNN")),
+        ModelSpec("GRCN", "recbole_msm4sr.model.baselines.grcn", properties=("General", "GRCN")),
+        ModelSpec("DualGNN", "recbole_msm4sr.model.baselines.dualgnn", properties=("General", "DualGNN")),
+        ModelSpec("CLCRec", "recbole_msm4sr.model.baselines.clcrec", properties=("General", "CLCRec")),
     )
 }
 _ALIASES = {"MP4SR": "MSM4SR", "MP4SRPretrain": "MSM4SRPretrain", "DIF-SR": "DIFSR", "MV-RNN": "MVRNN"}

@@ -1,8 +1,9 @@
-"""Which arithmetic a device is fast in."""
+"""Which arithmetic a device is fast in, and which one mixed precision asks for."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
 def default_precision(device: torch.device) -> str:
@@ -16,3 +17,9 @@ def default_precision(device: torch.device) -> str:
     else:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if native else "float32"
+
+
+def product_dtype(tensor: Tensor) -> torch.dtype:
+    """Autocast's dtype for matrix products where it is enabled for the tensor's device, else the tensor's own."""
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_msm4sr.model.autocast import product_dtype
-from recbole_msm4sr.model.logsumexp import logsumexp_of_products
+from recbole_msm4sr.core.precision import product_dtype
+from recbole_msm4sr.model.kernels.logsumexp import logsumexp_of_products
 from recbole_msm4sr.model.parallel import global_mean
 
 

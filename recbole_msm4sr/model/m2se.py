@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_msm4sr.model.augmentation import complementary_mixup
-from recbole_msm4sr.model.encoder import ModalityEncoder
-from recbole_msm4sr.model.transformer import CausalTransformer, transformer_settings
+from recbole_msm4sr.model.blocks.augmentation import complementary_mixup
+from recbole_msm4sr.model.blocks.encoder import ModalityEncoder
+from recbole_msm4sr.model.blocks.transformer import CausalTransformer, transformer_settings
 
 #: A modality's features: rows float [R, d] and offsets int64 [n_items + 1]; item 0 is padding and owns no row.
 ItemFeatures = tuple[Tensor, Tensor]

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_msm4sr.model.backbone import load_parts
 from recbole_msm4sr.model.base import TARGET, PackedSequentialRecommender
+from recbole_msm4sr.model.blocks.transformer import initialise
 from recbole_msm4sr.model.m2se import M2SE
 from recbole_msm4sr.model.pretrain_objective import PretrainObjective
-from recbole_msm4sr.model.transformer import initialise
+from recbole_msm4sr.model.warm_start import load_parts
 
 
 class MSM4SRPretrain(PackedSequentialRecommender):

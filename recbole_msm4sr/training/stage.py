@@ -20,7 +20,7 @@ from recbole_msm4sr.core.files import locked, sha256_of_file
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.evaluation.user_ranks import UserRanks, user_ranks
 from recbole_msm4sr.model import parallel
-from recbole_msm4sr.model.backbone import freeze_transformer
+from recbole_msm4sr.model.warm_start import freeze_transformer
 from recbole_msm4sr.training import checkpoint
 from recbole_msm4sr.training.run_folder import plain, write_json
 from recbole_msm4sr.training.stage_trainer import StageTrainer, peak_memory_mib

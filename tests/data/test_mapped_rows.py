@@ -15,8 +15,8 @@ from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import preparation
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.data.mapped_rows import MappedRows
-from recbole_msm4sr.model import encoder as encoder_module
-from recbole_msm4sr.model.encoder import ModalityEncoder
+from recbole_msm4sr.model.blocks import encoder as encoder_module
+from recbole_msm4sr.model.blocks.encoder import ModalityEncoder
 
 SIZES = {"hidden_size": 4, "attention_size": 3, "n_experts": 2, "dropout_prob": 0.0}
 
