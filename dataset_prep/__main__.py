@@ -70,7 +70,7 @@ def _info(arguments: argparse.Namespace) -> None:
 
     layout = Layout.of(arguments.path)
     if arguments.missing:
-        from dataset_prep.pictures.missing import missing_as_table
+        from dataset_prep.fetch.missing import missing_as_table
 
         _print_lines(missing_as_table(layout))
         return

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from dataset_prep.get.releases import REVIEWS
+from dataset_prep.fetch.releases import REVIEWS
 from dataset_prep.interactions.rules import REPEATS, Rules
 from dataset_prep.options import BOTH, IMAGE_FEATURES, MODALITIES, SENTENCE_ENCODER, STEPS, Options
 from dataset_prep.readers.tables import parse_columns

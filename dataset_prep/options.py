@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dataset_prep.encode.dictionary import check_top_n
 from dataset_prep.encode.models import check_model_name
+from dataset_prep.fetch.pictures import MAX_PICTURES
 from dataset_prep.interactions.rules import Rules
-from dataset_prep.pictures.collect import MAX_PICTURES
 from dataset_prep.ranks import own_device
 from dataset_prep.text.sentences import MAX_SENTENCES
 from recbole_msm4sr.core.errors import UserError

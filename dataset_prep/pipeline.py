@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dataset_prep.encoding_steps import features_step, words_step
-from dataset_prep.http.client import HttpClient
+from dataset_prep.fetch.client import HttpClient
+from dataset_prep.fetch.folder import find_pictures
+from dataset_prep.fetch.picture_sources import write_folder_sources
+from dataset_prep.fetch.pictures import collect_pictures
 from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.interactions.build import build_interactions
 from dataset_prep.interactions.rules import Rules
 from dataset_prep.layout import Layout
 from dataset_prep.options import BOTH, STEPS, Options
-from dataset_prep.pictures.collect import collect_pictures
-from dataset_prep.pictures.folder import find_pictures
-from dataset_prep.pictures.sources import write_folder_sources
 from dataset_prep.ranks import once
 from dataset_prep.readers.jsonl import read_image_keywords, read_records
 from dataset_prep.readers.rejected import Rejected

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dataset_prep.get.amazon import RawFiles, amazon_paths, get_amazon
-from dataset_prep.http.client import HttpClient
+from dataset_prep.fetch.amazon import RawFiles, amazon_paths, get_amazon
+from dataset_prep.fetch.client import HttpClient
 from dataset_prep.interactions.table_one import Sizes, table_one
 from dataset_prep.layout import Layout
 from dataset_prep.readers.amazon_metadata import read_amazon_2018, read_amazon_2023

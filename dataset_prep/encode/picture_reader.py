@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dataset_prep.pictures.decode import BadPicture, open_picture
+from dataset_prep.fetch.decode import BadPicture, decode
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class PictureReader:
 
     def _read(self, number: int) -> NDArray[np.uint8] | None:
         try:
-            return self._prepare(open_picture(self._files[number]))
+            return self._prepare(decode(self._files[number].read_bytes()))
         # Any other error of the file system may pass: the step ends, and is resumed.
         except (BadPicture, FileNotFoundError) as error:
             logger.debug("%s is left out: %s", self._files[number], error)

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataset_prep.pictures.decode import BadPicture, open_picture
+from dataset_prep.fetch.decode import BadPicture, decode
 
 _QUALITY = 75  # of WebP: a poster at 160 pixels has 5 kB
 
@@ -51,7 +51,7 @@ class Thumbnails:
 
 
 def _encode(path: Path, size: int) -> Thumbnail:
-    picture = open_picture(path)
+    picture = decode(path.read_bytes())
     picture.thumbnail((size, size))
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=_QUALITY)

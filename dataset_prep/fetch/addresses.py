@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from dataset_prep.http.errors import FetchError
+from dataset_prep.fetch.errors import FetchError
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 

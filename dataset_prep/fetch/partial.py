@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_prep.http.answer import Answer
+from dataset_prep.fetch.answer import Answer
 from recbole_msm4sr.core.files import atomic_file
 
 

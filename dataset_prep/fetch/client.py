@@ -1,6 +1,6 @@
 """Fetch files from hosts that are not ours: bounded in time and bytes, retried, and polite.
 
-The defects of the far side end in :class:`~dataset_prep.http.errors.FetchError`, which says whether asking again can
+The defects of the far side end in :class:`~dataset_prep.fetch.errors.FetchError`, which says whether asking again can
 help. Only ``http`` and ``https`` URLs of public addresses are asked, redirects included. Proxies are taken from the
 environment (``https_proxy``, ``no_proxy``); a request through one is resolved, and its address checked, by the proxy.
 """
@@ -19,11 +19,11 @@ import urllib3
 from urllib3.exceptions import InvalidHeader, LocationParseError
 from urllib3.util import Retry, Url, parse_url
 
-from dataset_prep.http.answer import Answer
-from dataset_prep.http.budget import Budget
-from dataset_prep.http.errors import FetchError
-from dataset_prep.http.hosts import Hosts
-from dataset_prep.http.transport import PORTS, Transport
+from dataset_prep.fetch.answer import Answer
+from dataset_prep.fetch.budget import Budget
+from dataset_prep.fetch.errors import FetchError
+from dataset_prep.fetch.hosts import Hosts
+from dataset_prep.fetch.transport import PORTS, Transport
 from recbole_msm4sr import __version__
 
 _T = TypeVar("_T")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from fault_server import FaultServer, body, trickle
 
-from dataset_prep.http.client import HttpClient
-from dataset_prep.http.errors import FetchError
+from dataset_prep.fetch.client import HttpClient
+from dataset_prep.fetch.errors import FetchError
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dataset_prep.http.errors import FetchError
+from dataset_prep.fetch.errors import FetchError
 
 
 class Hosts:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from dataset_prep.pictures.folder import find_pictures
+from dataset_prep.fetch.folder import find_pictures
 from dataset_prep.readable import displayable
 from dataset_prep.readers.jsonl import is_list_of_text, read_records, write_records
 from dataset_prep.readers.rejected import Rejected

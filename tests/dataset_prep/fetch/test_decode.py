@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_prep.pictures.decode import BadPicture, PictureInfo, PictureLimits, check_picture, open_picture
+from dataset_prep.fetch.decode import BadPicture, PictureInfo, PictureLimits, check_picture, decode
 
 LIMITS = PictureLimits()
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -42,7 +42,7 @@ def pixels(body: bytes, folder: Path) -> np.ndarray:
     check_picture(body, LIMITS)
     path = folder / "picture"
     path.write_bytes(body)
-    picture = open_picture(path)
+    picture = decode(path.read_bytes())
     assert picture.mode == "RGB"
     return np.asarray(picture).astype(int)
 
@@ -63,7 +63,7 @@ def test_five_formats_are_told_by_their_content(tmp_path: Path, kind: str, suffi
     assert info.suffix == suffix
     misnamed = tmp_path / "picture.tiff"
     misnamed.write_bytes(body)
-    assert open_picture(misnamed).size == (40, 30)
+    assert decode(misnamed.read_bytes()).size == (40, 30)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PPM", "ICO", "TGA", "PDF"])
@@ -84,14 +84,12 @@ def test_a_picture_that_was_cut_off_is_refused(kind: str, share: float) -> None:
     assert refused(body[: int(len(body) * share)]).reason == "cannot be decoded"
 
 
-def test_open_picture_refuses_what_check_picture_refuses(tmp_path: Path) -> None:
+def test_decode_refuses_what_check_picture_refuses(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     body = encoded(noise(), "JPEG")
     path.write_bytes(body[: len(body) // 2])
     with pytest.raises(BadPicture, match="cannot be decoded"):
-        open_picture(path)
-    with pytest.raises(FileNotFoundError):
-        open_picture(tmp_path / "absent.jpg")
+        decode(path.read_bytes())
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dataset_prep.http.client import HttpClient
+from dataset_prep.fetch.client import HttpClient
+from dataset_prep.fetch.decode import PictureLimits
+from dataset_prep.fetch.ledger import Ledger
+from dataset_prep.fetch.obtain import Obtainer
+from dataset_prep.fetch.picture_sources import choose_pictures, count_items, read_sources
+from dataset_prep.fetch.store import PictureStore
+from dataset_prep.fetch.workers import for_each
 from dataset_prep.layout import Layout
-from dataset_prep.pictures.decode import PictureLimits
-from dataset_prep.pictures.ledger import Ledger
-from dataset_prep.pictures.obtain import Obtainer
-from dataset_prep.pictures.sources import choose_pictures, count_items, read_sources
-from dataset_prep.pictures.store import PictureStore
-from dataset_prep.pictures.workers import for_each
 from dataset_prep.progress import progress_bar
 from dataset_prep.readable import displayable, percent, size_as_text
 from dataset_prep.readers.jsonl import write_records

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dataset_prep.http.client import HttpClient
-from dataset_prep.http.errors import FetchError
-from dataset_prep.pictures.decode import LIMIT_REASONS, TOO_LARGE, BadPicture, PictureLimits, check_picture
-from dataset_prep.pictures.ledger import Entry, Ledger, Outcome
-from dataset_prep.pictures.store import PictureStore
+from dataset_prep.fetch.client import HttpClient
+from dataset_prep.fetch.decode import LIMIT_REASONS, TOO_LARGE, BadPicture, PictureLimits, check_picture
+from dataset_prep.fetch.errors import FetchError
+from dataset_prep.fetch.ledger import Entry, Ledger, Outcome
+from dataset_prep.fetch.store import PictureStore
 
 FETCH_SECONDS = 120.0  # of a server's time for one URL, all attempts together
 SILENT_LIMIT = 50  # failures in a row, none of them final, after which a host is left alone for this run

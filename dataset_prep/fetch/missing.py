@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dataset_prep.fetch.ledger import Ledger
+from dataset_prep.fetch.obtain import NOT_ASKED
+from dataset_prep.fetch.picture_sources import read_sources
 from dataset_prep.layout import Layout
-from dataset_prep.pictures.ledger import Ledger
-from dataset_prep.pictures.obtain import NOT_ASKED
-from dataset_prep.pictures.sources import read_sources
 from dataset_prep.readable import displayable
 from dataset_prep.readers.jsonl import read_records
 from recbole_msm4sr.core.errors import UserError

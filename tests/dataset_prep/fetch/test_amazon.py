@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fault_server import FaultServer, ranged, status
 
-from dataset_prep.get.amazon import RawFiles, amazon_paths, get_amazon
-from dataset_prep.get.releases import AMAZON, REVIEWS, release_files
-from dataset_prep.http.client import HttpClient
+from dataset_prep.fetch.amazon import RawFiles, amazon_paths, get_amazon
+from dataset_prep.fetch.client import HttpClient
+from dataset_prep.fetch.releases import AMAZON, REVIEWS, release_files
 from dataset_prep.layout import Layout
 from recbole_msm4sr.core.errors import UserError
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import urllib3
 from urllib3.exceptions import DecodeError, HTTPError, NewConnectionError, ProtocolError, SSLError, TimeoutError
 
-from dataset_prep.http.budget import Budget
-from dataset_prep.http.errors import FetchError
+from dataset_prep.fetch.budget import Budget
+from dataset_prep.fetch.errors import FetchError
 
 _BLOCK = 256 * 2**10  # bytes
 

@@ -21,13 +21,13 @@ import pytest
 from fault_server import FaultServer, body, cut, stall, status
 from PIL import Image
 
-from dataset_prep.http.client import HttpClient
+from dataset_prep.fetch import obtain
+from dataset_prep.fetch.client import HttpClient
+from dataset_prep.fetch.decode import PictureLimits, decode
+from dataset_prep.fetch.ledger import Ledger
+from dataset_prep.fetch.missing import missing_pictures
+from dataset_prep.fetch.pictures import collect_pictures
 from dataset_prep.layout import Layout
-from dataset_prep.pictures import obtain
-from dataset_prep.pictures.collect import collect_pictures
-from dataset_prep.pictures.decode import PictureLimits, open_picture
-from dataset_prep.pictures.ledger import Ledger
-from dataset_prep.pictures.missing import missing_pictures
 from dataset_prep.readers.jsonl import write_records
 from recbole_msm4sr.core.errors import UserError
 
@@ -192,7 +192,7 @@ def test_private_addresses_are_refused_redirects_included(
     assert figures["failed"]["by_reason"] == {"private address": 1}
     assert not fault_server.requests
 
-    monkeypatch.setattr("dataset_prep.http.addresses.is_public", lambda _: not fault_server.requests)
+    monkeypatch.setattr("dataset_prep.fetch.addresses.is_public", lambda _: not fault_server.requests)
     figures = collect(layout, {"B": [[outside]]}, allow_private=False)
     assert requests(fault_server) == {"/outside": 1}
     assert figures["failed"]["by_reason"] == {"private address": 1}
@@ -245,9 +245,9 @@ def test_a_killed_run_is_resumed_without_asking_twice(fault_server: FaultServer,
     write_sources(layout, {f"I{number}": [[url]] for number, url in enumerate(urls)})
     script = f"""
 from pathlib import Path
-from dataset_prep.http.client import HttpClient
+from dataset_prep.fetch.client import HttpClient
 from dataset_prep.layout import Layout
-from dataset_prep.pictures.collect import collect_pictures
+from dataset_prep.fetch.pictures import collect_pictures
 collect_pictures(Layout.of({str(layout.root)!r}), client=HttpClient(allow_private=True), workers={workers})
 """
     child = subprocess.Popen([sys.executable, "-c", script])
@@ -273,9 +273,9 @@ def test_ctrl_c_ends_the_run_at_once_and_keeps_what_is_done(fault_server: FaultS
     script = f"""
 import signal, threading
 from pathlib import Path
-from dataset_prep.http.client import HttpClient
+from dataset_prep.fetch.client import HttpClient
 from dataset_prep.layout import Layout
-from dataset_prep.pictures.collect import collect_pictures
+from dataset_prep.fetch.pictures import collect_pictures
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell has started in the background
 try:
     collect_pictures(Layout.of({str(layout.root)!r}), client=HttpClient(allow_private=True), workers=4)
@@ -328,7 +328,7 @@ def test_a_full_disk_ends_the_run_with_one_error_and_loses_nothing(
             def fail(*_: object) -> None:
                 raise full
 
-            patch.setattr("dataset_prep.pictures.collect.write_records", fail)
+            patch.setattr("dataset_prep.fetch.pictures.write_records", fail)
         with pytest.raises(UserError, match=r"full|No space left") as caught:
             collect(layout, items, workers=2)
     assert "make room" in str(caught.value)
@@ -390,7 +390,7 @@ def test_pictures_of_all_kinds_can_be_opened_afterwards(fault_server: FaultServe
     for name, suffix in (("animated", ".gif"), ("cmyk", ".jpg"), ("webp", ".webp")):
         [stored] = result(layout)[name]
         assert stored.endswith(suffix)
-        assert open_picture(layout.picture_files / stored).mode == "RGB"
+        assert decode((layout.picture_files / stored).read_bytes()).mode == "RGB"
 
 
 def test_unusable_sources_are_a_user_error(layout: Layout) -> None:

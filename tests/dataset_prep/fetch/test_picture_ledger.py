@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_prep.pictures.ledger import Ledger, Outcome
+from dataset_prep.fetch.ledger import Ledger, Outcome
 from recbole_msm4sr.core.errors import UserError
 
 GOOD = Outcome("ab/abc.jpg", 1234, 40, 30, version="v")
@@ -49,7 +49,7 @@ def test_what_was_recorded_survives_kill_9(tmp_path: Path) -> None:
     script = f"""
 import sys, time
 from pathlib import Path
-from dataset_prep.pictures.ledger import Ledger, Outcome
+from dataset_prep.fetch.ledger import Ledger, Outcome
 ledger = Ledger(Path({str(path)!r}))
 ledger.start_run()
 for number in range(500):

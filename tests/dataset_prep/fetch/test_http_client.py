@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from fault_server import FaultServer, body, cut, slow, stall, status, trickle
 
-from dataset_prep.http.addresses import is_public
-from dataset_prep.http.client import Fetched, HttpClient
-from dataset_prep.http.errors import FetchError
+from dataset_prep.fetch.addresses import is_public
+from dataset_prep.fetch.client import Fetched, HttpClient
+from dataset_prep.fetch.errors import FetchError
 
 PICTURE = b"\xff\xd8 picture " * 50
 
@@ -324,7 +324,7 @@ def test_a_redirect_to_a_private_address_is_refused(fault_server: FaultServer, m
     url = fault_server.serve("/1.jpg", status(302, Location=fault_server.url("/2.jpg", host="inside.example")))
     fault_server.serve("/2.jpg", body(PICTURE))
     resolve_as(monkeypatch, ["127.0.0.1"])
-    monkeypatch.setattr("dataset_prep.http.addresses.is_public", lambda address: len(fault_server.requests) == 0)
+    monkeypatch.setattr("dataset_prep.fetch.addresses.is_public", lambda address: len(fault_server.requests) == 0)
     with pytest.raises(FetchError, match="private address"):
         fetch(url, allow_private=False)
     assert [request.path for request in fault_server.requests] == ["/1.jpg"]

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dataset_prep.fetch.decode import PictureLimits, decode
+from dataset_prep.fetch.folder import find_pictures
+from dataset_prep.fetch.missing import missing_pictures
+from dataset_prep.fetch.picture_sources import write_folder_sources
+from dataset_prep.fetch.pictures import collect_pictures
 from dataset_prep.layout import Layout
-from dataset_prep.pictures.collect import collect_pictures
-from dataset_prep.pictures.decode import PictureLimits, open_picture
-from dataset_prep.pictures.folder import find_pictures
-from dataset_prep.pictures.missing import missing_pictures
-from dataset_prep.pictures.sources import write_folder_sources
 from dataset_prep.readers.jsonl import write_records
 from recbole_msm4sr.core.errors import UserError
 
@@ -98,7 +98,7 @@ def test_what_changed_is_read_again_and_nothing_else(tmp_path: Path, layout: Lay
     figures = collect_pictures(layout, client=None)
     assert (figures["asked"], figures["stored"], figures["had"]) == (3, 2, 5)
     assert figures["failed"]["by_reason"] == {"no such file": 1}
-    assert open_picture(layout.picture_files / result(layout)["I0"][0]).size == (50, 50)
+    assert decode((layout.picture_files / result(layout)["I0"][0]).read_bytes()).size == (50, 50)
     assert result(layout)["I1"] == []
     figures = collect_pictures(layout, client=None)
     assert (figures["asked"], figures["dead_skipped"]) == (0, 1)
@@ -191,7 +191,7 @@ def test_real_pictures_all_go_through(layout: Layout, name: str, n_pictures: int
     assert figures["items_with_pictures"] == len(items)
     for pictures in list(result(layout).values())[:10]:
         for stored in pictures:
-            assert open_picture(layout.picture_files / stored).mode == "RGB"
+            assert decode((layout.picture_files / stored).read_bytes()).mode == "RGB"
 
 
 def test_a_picture_of_the_store_is_its_file_byte_for_byte(tmp_path: Path, layout: Layout) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dataset_prep.get.folder import find_file
-from dataset_prep.get.releases import AMAZON, release_files
-from dataset_prep.http.client import HttpClient
-from dataset_prep.http.download import download
-from dataset_prep.http.errors import FetchError
-from dataset_prep.http.partial import PartialFile
+from dataset_prep.fetch.client import HttpClient
+from dataset_prep.fetch.download import download
+from dataset_prep.fetch.errors import FetchError
+from dataset_prep.fetch.partial import PartialFile
+from dataset_prep.fetch.raw_folder import find_file
+from dataset_prep.fetch.releases import AMAZON, release_files
 from dataset_prep.layout import Layout
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import sha256_of_file

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from fault_server import FaultServer, Handler, Route, body, cut, ranged, stall, status
 
-import dataset_prep.http.download as download_module
-from dataset_prep.http.client import HttpClient
-from dataset_prep.http.download import Downloaded, download
-from dataset_prep.http.errors import FetchError
+import dataset_prep.fetch.download as download_module
+from dataset_prep.fetch.client import HttpClient
+from dataset_prep.fetch.download import Downloaded, download
+from dataset_prep.fetch.errors import FetchError
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import sha256_of_file
 
@@ -194,8 +194,8 @@ def test_notes_of_an_interrupted_run_that_cannot_be_read_start_again(fault_serve
 _RUN = """
 import sys
 from pathlib import Path
-from dataset_prep.http.client import HttpClient
-from dataset_prep.http.download import download
+from dataset_prep.fetch.client import HttpClient
+from dataset_prep.fetch.download import download
 with HttpClient(allow_private=True) as client:
     download(client, sys.argv[1], Path(sys.argv[2]))
 """

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
@@ -87,7 +85,7 @@ class PictureInfo:
 
 
 def check_picture(body: bytes, limits: PictureLimits) -> PictureInfo:
-    """Decode a picture as a whole, as :func:`open_picture` will.
+    """Decode a picture as a whole, as :func:`decode` will.
 
     Thread-safe: it looks at the header's size itself and leaves Pillow's settings and Python's warnings alone.
 
@@ -102,16 +100,15 @@ def check_picture(body: bytes, limits: PictureLimits) -> PictureInfo:
     return info
 
 
-def open_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """Read a picture as RGB, 8 bits a channel: upright by its EXIF data, on white where it is transparent.
+def decode(body: bytes) -> Image.Image:
+    """Decode a picture to RGB, 8 bits a channel: upright by its EXIF data, on white where it is transparent.
 
-    Of an animated picture it is the first frame. 16-bit grey is scaled to 8 bits.
+    Of an animated picture it is the first frame. 16-bit grey is scaled to 8 bits. Thread-safe.
 
     Raises:
         BadPicture: it cannot be decoded.
-        OSError: the file cannot be read.
     """
-    return _decode(_open(io.BytesIO(Path(path).read_bytes())))
+    return _decode(_open(io.BytesIO(body)))
 
 
 def _open(file: io.BytesIO) -> Image.Image:

@@ -12,11 +12,11 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_prep.http.answer import Answer
-from dataset_prep.http.budget import Budget
-from dataset_prep.http.client import HttpClient
-from dataset_prep.http.errors import FetchError
-from dataset_prep.http.partial import PartialFile, validator_of
+from dataset_prep.fetch.answer import Answer
+from dataset_prep.fetch.budget import Budget
+from dataset_prep.fetch.client import HttpClient
+from dataset_prep.fetch.errors import FetchError
+from dataset_prep.fetch.partial import PartialFile, validator_of
 from dataset_prep.progress import progress_bar
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import sha256_of_file
@@ -43,7 +43,7 @@ class Downloaded:
 def download(client: HttpClient, url: str, target: Path) -> Downloaded:
     """Download ``url`` to ``target``, going on where an earlier run stopped if the file is still the same.
 
-    The bytes are collected beside the target (:class:`~dataset_prep.http.partial.PartialFile`). Once there are as many
+    The bytes are collected beside the target (:class:`~dataset_prep.fetch.partial.PartialFile`). Once there are as many
     as the server announced, and a ``.gz`` unpacks without an error, they are renamed to ``target``. Failures are
     retried as the client says; the count starts again whenever more has come than ever before.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_prep.pictures.store import PictureStore
+from dataset_prep.fetch.store import PictureStore
 
 
 def files_below(folder: Path) -> list[str]:

@@ -13,11 +13,11 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NewConnectionError, ProxySchemeUnknown
 from urllib3.util import Timeout, Url, make_headers, parse_url
 
-from dataset_prep.http.addresses import is_address, is_public, resolve
-from dataset_prep.http.answer import as_fetch_errors
-from dataset_prep.http.budget import Budget
-from dataset_prep.http.connections import use_prompt_connections
-from dataset_prep.http.errors import FetchError
+from dataset_prep.fetch.addresses import is_address, is_public, resolve
+from dataset_prep.fetch.answer import as_fetch_errors
+from dataset_prep.fetch.budget import Budget
+from dataset_prep.fetch.connections import use_prompt_connections
+from dataset_prep.fetch.errors import FetchError
 from recbole_msm4sr.core.errors import UserError
 
 PORTS = {"http": 80, "https": 443}
