@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_msm4sr import __version__
+from recbole_msm4sr.config.arguments import take_config_files
+from recbole_msm4sr.config.yaml_file import parse_scalar
 from recbole_msm4sr.core.errors import UserError
 
 USAGE = """\
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         if argv and argv[0] == "features":
-            from recbole_msm4sr import features_cli
+            from recbole_msm4sr.data import features_cli
 
             return features_cli.main(argv[1:])
         if argv and argv[0] in ("compare", "study"):
@@ -83,30 +85,6 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
-def take_config_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The files of ``--config_files=a.yaml b.yaml``, also ``--config_files a.yaml``, and all other words.
-
-    Raises:
-        UserError: there are no files after it.
-    """
-    files: list[str] = []
-    others: list[str] = []
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        key, _, value = word.partition("=")
-        if key.lstrip("-") != "config_files" or not key.startswith("-"):
-            others.append(word)
-            continue
-        found = value.split()
-        while words and not words[0].startswith("-"):
-            found.append(words.pop(0))
-        if not found:
-            raise UserError(f"the argument {word!r} has no value: give --config_files=FILE")
-        files += found
-    return files, others
-
-
 def parse_arguments(argv: Sequence[str]) -> tuple[str, str, list[str], dict[str, Any]]:
     """Parse RecBole's conventions; values are YAML scalars and never evaluated.
 
@@ -120,8 +98,6 @@ def parse_arguments(argv: Sequence[str]) -> tuple[str, str, list[str], dict[str,
     Raises:
         UserError: a word that is no setting, a setting given twice, or no model or dataset.
     """
-    from recbole_msm4sr.config.load import parse_scalar
-
     named: dict[str, str] = {}
     settings: dict[str, Any] = {}
     config_files, words = take_config_files(argv)

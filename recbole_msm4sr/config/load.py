@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
-import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,20 +13,17 @@ from typing import Any
 
 import recbole
 import torch
-import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_msm4sr import compat
 from recbole_msm4sr.config import registry
 from recbole_msm4sr.config import schema as settings
+from recbole_msm4sr.config.yaml_file import PROPERTIES, read_yaml
 from recbole_msm4sr.core import distributed as processes
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.precision import default_precision
 
-_HERE = Path(__file__).resolve().parents[1]
-#: properties/ lies in the package when installed from a wheel, beside it in a checkout.
-PROPERTIES = _HERE / "properties" if (_HERE / "properties").is_dir() else _HERE.parent / "properties"
 _RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 
 #: Keys that RecBole reads but has no default for.
@@ -41,44 +37,6 @@ _NOT_SETTINGS = {
 }
 #: Keys of RecBole's loaders and losses, which packed training does not have.
 _UNREAD_BY_PACKED = frozenset({"require_pow", "shuffle", "train_neg_sample_args", "transform"})
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as a number and None as nothing, as RecBole users write them."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^None$"), ["N"])
-
-
-def parse_scalar(text: str) -> Any:
-    """Read a command line value as YAML, never evaluating it; text that is no YAML (``[5,inf)``) stays text."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that is none, such as 2020-13-45
-        return text
-
-
-def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a YAML file of settings.
-
-    Raises:
-        UserError: the file is missing, is not YAML, or is not a mapping.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.load(file, Loader=_Loader)
-    except OSError as error:
-        raise UserError(f"cannot read the configuration file {path}: {error.strerror or error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"the configuration file {path} is not YAML: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"the configuration file {path} must hold `key: value` lines")
-    return content
 
 
 class Config(RecBoleConfig):

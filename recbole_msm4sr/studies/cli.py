@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_msm4sr.cli import take_config_files
+from recbole_msm4sr.config.arguments import take_config_files
 from recbole_msm4sr.core import distributed as processes
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.studies.catalogue import STUDIES, Study, cross_domain
@@ -111,7 +111,7 @@ def _plan(
     arguments: argparse.Namespace, study: Study, common: dict[str, Any], of_row: Mapping[str, dict[str, Any]]
 ) -> Plan:
     """The study as the command line asks for it; ``common`` and ``of_row`` are its settings."""
-    from recbole_msm4sr.config.load import read_yaml
+    from recbole_msm4sr.config.yaml_file import read_yaml
     from recbole_msm4sr.studies.plan import Plan
 
     variants = [
@@ -171,7 +171,7 @@ def _pretrained(
 
 def _settings(words: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """``--key=value`` for all rows, and ``--LABEL.key=value`` by label, which may hold a ``=`` itself."""
-    from recbole_msm4sr.config.load import parse_scalar
+    from recbole_msm4sr.config.yaml_file import parse_scalar
 
     common: dict[str, Any] = {}
     of_row: dict[str, dict[str, Any]] = {}
@@ -192,13 +192,13 @@ def _settings(words: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, An
 
 def _settings_of_files(paths: Sequence[str]) -> dict[str, Any]:
     """Settings of YAML files; the later file wins."""
-    from recbole_msm4sr.config.load import read_yaml
+    from recbole_msm4sr.config.yaml_file import read_yaml
 
     return {key: value for path in paths for key, value in read_yaml(path).items()}
 
 
 def _paper_grid() -> Path:
-    from recbole_msm4sr.config.load import PROPERTIES
+    from recbole_msm4sr.config.yaml_file import PROPERTIES
 
     return PROPERTIES / "study" / "grid.yaml"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_msm4sr.config.load import PROPERTIES, read_yaml
+from recbole_msm4sr.config.yaml_file import PROPERTIES, read_yaml
 
 BEST_OTHER = "best other row"
 

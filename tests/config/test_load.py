@@ -11,7 +11,8 @@ import pytest
 from recbole.utils import ModelType
 
 from recbole_msm4sr.config import registry
-from recbole_msm4sr.config.load import PROPERTIES, Config, parse_scalar, read_yaml
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.config.yaml_file import PROPERTIES, parse_scalar, read_yaml
 from recbole_msm4sr.core.errors import UserError
 
 

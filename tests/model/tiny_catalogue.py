@@ -13,7 +13,7 @@ from recbole.utils import FeatureType
 from torch import Tensor, nn
 
 from recbole_msm4sr.config import registry
-from recbole_msm4sr.config.load import read_yaml
+from recbole_msm4sr.config.yaml_file import read_yaml
 
 N_ITEMS = 10  # ids 1..9; 0 is padding
 FEATURE_SIZE = 6

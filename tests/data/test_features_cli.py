@@ -10,7 +10,7 @@ import pytest
 
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.features_cli import main
+from recbole_msm4sr.data.features_cli import main
 
 
 @pytest.fixture
