@@ -26,7 +26,7 @@ _FRESH.set_forkserver_preload(
     [
         "recbole.data.utils",
         "recbole.model.sequential_recommender",
-        "recbole_msm4sr.data.preparation",
+        "recbole_msm4sr.data.loading",
         "recbole_msm4sr.model.msm4sr",
         "recbole_msm4sr.training.trainer",
         "tensorboard.compat",

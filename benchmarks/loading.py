@@ -17,7 +17,7 @@ from benchmarks.generate import INTERACTIONS_1M, INTERACTIONS_10M, INTERACTIONS_
 from benchmarks.measure import progress
 from benchmarks.rows import Row
 from recbole_msm4sr.config.load import Config
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.data.dataloader import PackedDataLoader
 
 _PARSED_BYTES = 24  # user and item as int64, time as float64
@@ -92,7 +92,7 @@ def measure(system: str, data_path: Path, dataset: str, warm_up: str) -> Load:
 
 def load_ours(config: Any, packed: Any) -> Any:
     """First packed batch; ``config`` names no features, ``packed`` has the settings of packed training."""
-    return next(iter(PackedDataLoader(packed, preparation.load(config).parts[0])))
+    return next(iter(PackedDataLoader(packed, loading.load(config).parts[0])))
 
 
 def load_stock(config: Any, packed: Any) -> Any:

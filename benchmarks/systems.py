@@ -20,7 +20,7 @@ from recbole.utils import init_seed
 
 from benchmarks.literal import LiteralFinetune, LiteralPretrain
 from recbole_msm4sr.config.load import Config
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.training.trainer import trainer_class
 
 MODELS = {"pretrain": "MSM4SRPretrain", "finetune": "MSM4SR"}
@@ -108,8 +108,8 @@ def ours(stage: str, data_path: Path, dataset: str, batch_size: int = 1024, **se
         settings: of the configuration.
     """
     config = _config(MODELS[stage], data_path, dataset, {_BATCH_SIZE[stage]: batch_size, **settings})
-    data = preparation.load(config)
-    train_loader, valid_loader, _ = preparation.loaders(config, data)
+    data = loading.load(config)
+    train_loader, valid_loader, _ = loading.loaders(config, data)
     init_seed(config["seed"], config["reproducibility"])
     model = config.spec.model_class(config, data.parts[0]).to(config["device"])
     return System(config, data.parts, trainer_class(config)(config, model), train_loader, valid_loader)
@@ -131,7 +131,7 @@ def literal(
         n_valid_users: users to evaluate, the first so many; ``None``: all.
     """
     config = _config(MODELS[stage], data_path, dataset, {_BATCH_SIZE[stage]: batch_size, **settings})
-    data = preparation.load(config)
+    data = loading.load(config)
     torch.autograd.set_detect_anomaly(False)  # which importing RecBole's sequential models switches on
     train, valid, test = data.parts
     parts = (train, valid.copy(valid.inter_feat[: n_valid_users or len(valid)]), test)

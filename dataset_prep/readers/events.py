@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 
 from dataset_prep.readers.rejected import ReasonError
-from dataset_prep.tokens import MISSING, token_problem
+from recbole_msm4sr.data.tokens import MISSING, token_problem
 
 #: User, item, time in seconds since 1970 (or any number that grows with time).
 Event = tuple[str, str, float]
@@ -16,7 +16,7 @@ def checked_token(value: object, field: str) -> str:
     """``value`` as the name of a user or an item; ``field`` is what the file calls it.
 
     Raises:
-        ReasonError: it cannot be one (:func:`~dataset_prep.tokens.token_problem`).
+        ReasonError: it cannot be one (:func:`~recbole_msm4sr.data.tokens.token_problem`).
     """
     if isinstance(value, str):
         if value in MISSING:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from dataset_prep.readers.lines import read_lines
 from dataset_prep.readers.rejected import ReasonError, Rejected
-from dataset_prep.tokens import token_problem
 from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.data.tokens import token_problem
 
 # Characters of one field that are looked at. Ten sentences need a few thousand; the limit is what keeps the time that a
 # broken record takes, and the memory, bounded.

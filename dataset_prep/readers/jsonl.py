@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataset_prep.tokens import token_problem
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import atomic_file
+from recbole_msm4sr.data.tokens import token_problem
 
 
 def read_records(path: str | os.PathLike[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:

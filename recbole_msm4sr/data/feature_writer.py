@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.data.tokens import token_problem
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -32,19 +33,12 @@ def check_tokens(item_tokens: Sequence[str]) -> list[str]:
     """Item tokens as a list of plain ``str``.
 
     Raises:
-        UserError: a token is not a string, is empty, occurs twice, holds a tab or a line break (``items.txt`` has one
-            token a line, ``.inter`` files are split at tabs), or is not valid text.
+        UserError: a token occurs twice, or cannot name an item (:func:`~recbole_msm4sr.data.tokens.token_problem`).
     """
     seen: set[str] = set()
     for token in item_tokens:
-        if not isinstance(token, str):
-            raise UserError(f"item token {token!r} is a {type(token).__name__}: item tokens must be strings")
-        if not token:
-            raise UserError("an item token is empty: give every item a token, as in the item_id column of the .inter")
-        if any(mark in token for mark in "\n\r\t"):
-            raise UserError(f"item token {token!r} holds a tab or a line break: remove it from the token")
-        if not _is_encodable(token):
-            raise UserError(f"item token {token!r} is not valid text: write it in UTF-8")
+        if problem := token_problem(token):
+            raise UserError(f"item token {token!r} {problem}: item tokens must be those of the .inter file")
         if token in seen:
             raise UserError(f"item token {token!r} occurs more than once: put all rows of an item together")
         seen.add(str(token))
@@ -124,11 +118,3 @@ def _npy_header(n_rows: int, dim: int) -> bytes:
     fields = f"{{'descr': '<f2', 'fortran_order': False, 'shape': ({n_rows}, {dim}), }}"
     text = fields.ljust(_HEADER_BYTES - _PREAMBLE_BYTES - 1) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode("ascii")
-
-
-def _is_encodable(token: str) -> bool:
-    try:
-        token.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -8,7 +8,7 @@ from typing import Any
 
 from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation import report
 from recbole_msm4sr.studies.cells import Variant
 from recbole_msm4sr.studies.search import Grid, drawn_points
@@ -128,7 +128,7 @@ def _with_data(variants: Sequence[Variant], configs: Sequence[Config]) -> list[V
     """
     known, tested = [], []
     for variant, config in zip(variants, configs, strict=True):
-        data = preparation.load(config)
+        data = loading.load(config)
         known.append(replace(variant, data=data.fingerprint))
         tested.append(len(data.evaluated[1]))
     first = _tested_by(known[0], configs[0])

@@ -14,7 +14,7 @@ from recbole.utils import init_seed
 from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core import distributed as processes
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation import report
 from recbole_msm4sr.model import parallel
 from recbole_msm4sr.training.run_folder import RunFolder, environment
@@ -60,7 +60,7 @@ def run(
         config["log_wandb"] = config["log_wandb"] and processes.is_main()
         init_seed(config["seed"], config["reproducibility"])
         with processes.main_first():  # which may generate the data set
-            data = preparation.load(config)
+            data = loading.load(config)
         plan = [(name, stage, _given_start(stage)) for name, stage in _plan(config, config_file_list, config_dict)]
         folder = RunFolder(config)
         with folder.logging(config["state"] or "info", console=console):
@@ -75,7 +75,7 @@ def run(
 
 def _run(
     config: Config,
-    data: preparation.Data,
+    data: loading.Data,
     plan: list[tuple[str, Config, Path | None]],
     folder: RunFolder,
     *,

@@ -17,7 +17,7 @@ import recbole_msm4sr
 from recbole_msm4sr.core import distributed as processes
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import locked, sha256_of_file
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation.user_ranks import UserRanks, user_ranks
 from recbole_msm4sr.model import parallel
 from recbole_msm4sr.model.warm_start import freeze_transformer
@@ -87,7 +87,7 @@ class Stage:
         self,
         name: str,
         config: Any,
-        data: preparation.Data,
+        data: loading.Data,
         start: Path | None = None,
         start_identity: str | None = None,
     ) -> None:
@@ -191,7 +191,7 @@ class Stage:
     def _build(self) -> None:
         """Data loaders, model and trainer, from the stage's own seed."""
         init_seed(self.config["seed"], self.config["reproducibility"])
-        self.loaders = preparation.loaders(self.config, self.data)
+        self.loaders = loading.loaders(self.config, self.data)
         if parallel.world_size() > 1:
             self.loaders[0].share(parallel.rank(), parallel.world_size())
         init_seed(self.config["seed"], self.config["reproducibility"])

@@ -13,7 +13,7 @@ from recbole.data.utils import create_samplers, get_dataloader
 from benchmarks.literal import LiteralFinetune, LiteralPretrain, drop_items
 from benchmarks.literal_weights import translate
 from recbole_msm4sr.config.load import Config
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 
 LITERAL = {"MSM4SRPretrain": LiteralPretrain, "MSM4SR": LiteralFinetune}
 WITHOUT_RANDOMNESS = {
@@ -41,8 +41,8 @@ class Twins:
         sizes = {"train_batch_size": 64, "pretrain_batch_size": 64}
         settings = {"data_path": str(data_path), **sizes, **WITHOUT_RANDOMNESS, **settings}
         self.config = Config(name, dataset, None, settings, drop_unread=True)
-        self.data = preparation.load(self.config)
-        train_loader, self.valid_loader, _ = preparation.loaders(self.config, self.data)
+        self.data = loading.load(self.config)
+        train_loader, self.valid_loader, _ = loading.loaders(self.config, self.data)
         self.packed = next(iter(train_loader))
         torch.manual_seed(7)
         self.ours = self.config.spec.model_class(self.config, self.data.parts[0])

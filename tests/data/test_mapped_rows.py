@@ -12,7 +12,7 @@ import torch
 from recbole_msm4sr import run
 from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.data.mapped_rows import MappedRows
 from recbole_msm4sr.model.blocks import encoder as encoder_module
@@ -72,7 +72,7 @@ def test_training_from_disk_equals_training_from_memory(tiny_dataset: tuple[Path
 
 def test_the_data_set_leaves_features_in_their_files(tiny_dataset: tuple[Path, str]) -> None:
     data_path, name = tiny_dataset
-    data = preparation.load(Config("MSM4SR", name, None, settings(data_path, feature_storage="disk")))
+    data = loading.load(Config("MSM4SR", name, None, settings(data_path, feature_storage="disk")))
     assert all(isinstance(values, MappedRows) for values, _ in data.dataset.item_features.values())
 
 

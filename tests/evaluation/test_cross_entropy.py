@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from recbole_msm4sr.config.load import Config
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation import cross_entropy
 
 
 def test_cross_entropy_of_a_part(tiny_dataset: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     data_path, name = tiny_dataset
     config = Config("MSM4SR", name, config_dict={"data_path": str(data_path), "use_gpu": False, "n_experts": 2})
-    data = preparation.load(config)
+    data = loading.load(config)
     torch.manual_seed(1)
     model = config.spec.model_class(config, data.parts[0])
     with torch.no_grad():

@@ -14,7 +14,7 @@ from two_processes import in_two_processes
 
 from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation import ranking
 from recbole_msm4sr.evaluation.ranking import Catalogue, rank_in_catalogue, rank_of_targets
 from recbole_msm4sr.training.trainer import trainer_class
@@ -29,8 +29,8 @@ def build(data_path: Path, name: str, model: str, **settings: Any) -> tuple[Any,
     config = Config(
         model, name, config_dict={"show_progress": False, "topk": [1, 3, 20], "valid_metric": "MRR@3"} | given
     )
-    data = preparation.load(config)
-    train, _, test = preparation.loaders(config, data)
+    data = loading.load(config)
+    train, _, test = loading.loaders(config, data)
     torch.manual_seed(4)
     recommender = config.spec.model_class(config, data.parts[0])
     for parameter in recommender.parameters():

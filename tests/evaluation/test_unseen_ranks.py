@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recbole_msm4sr.config.load import Config
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation import unseen_ranks
 
 
@@ -17,8 +17,8 @@ def test_ranks_are_those_of_a_list_without_the_history(
 ) -> None:
     data_path, name = tiny_dataset
     config = Config("GRU4Rec", name, config_dict={"data_path": str(data_path), "MAX_ITEM_LIST_LENGTH": 2})
-    data = preparation.load(config)
-    _, _, test = preparation.loaders(config, data)
+    data = loading.load(config)
+    _, _, test = loading.loaders(config, data)
     rows, n_items = test._dataset.inter_feat, data.dataset.item_num
     users, items = rows["user_id"].numpy(), rows["item_id"].numpy()
     scores = torch.randint(0, 9, (data.dataset.user_num, n_items), generator=torch.Generator().manual_seed(1)).float()

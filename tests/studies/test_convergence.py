@@ -14,7 +14,7 @@ from PIL import Image
 
 from recbole_msm4sr.cli import main
 from recbole_msm4sr.config.load import Config
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation.cross_entropy import mean_cross_entropy
 from recbole_msm4sr.training import checkpoint
 from recbole_msm4sr.training.packed_trainer import PackedTrainer
@@ -39,7 +39,7 @@ def test_the_last_test_loss_is_that_of_the_last_weights(tiny_dataset: Tiny) -> N
     losses = _stage(result)["losses"]
     assert [sorted(epoch) for epoch in losses] == [["test", "train", "valid"]] * 3
     config = Config("MSM4SR", tiny_dataset[1], config_dict=settings)
-    data = preparation.load(config)
+    data = loading.load(config)
     model = config.spec.model_class(config, data.parts[0])
     model.load_state_dict(checkpoint.load(Path(result["run_folder"]) / "checkpoint.pth")["state_dict"])
     for name, part in zip(("valid", "test"), data.parts[1:], strict=True):

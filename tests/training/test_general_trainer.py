@@ -10,15 +10,15 @@ import torch
 
 from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.errors import DivergedError, UserError
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.training.general_trainer import GeneralTrainer
 from recbole_msm4sr.training.trainer import trainer_class
 
 
 def build(tiny: tuple[Path, str], model: str = "GRCN", **settings: Any) -> tuple[GeneralTrainer, Any]:
     config = Config(model, tiny[1], config_dict={"data_path": str(tiny[0]), "use_gpu": False, **settings})
-    data = preparation.load(config)
-    train, _, _ = preparation.loaders(config, data)
+    data = loading.load(config)
+    train, _, _ = loading.loaders(config, data)
     trainer = trainer_class(config)(config, config.spec.model_class(config, data.parts[0]))
     trainer.start("train", Path("model.pth"), Path("progress.pth"))
     return trainer, train

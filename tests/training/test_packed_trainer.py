@@ -11,7 +11,7 @@ from recbole.trainer import Trainer
 
 from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.training import packed_trainer
 from recbole_msm4sr.training.packed_trainer import PackedTrainer
 
@@ -31,8 +31,8 @@ SMALL = {
 def build(data_path: Path, name: str, model: str, **settings: Any) -> tuple[PackedTrainer, Any]:
     given = {"data_path": str(data_path), **SMALL, **settings}
     config = Config(model, name, config_dict={"show_progress": False} | given)
-    data = preparation.load(config)
-    train, _, _ = preparation.loaders(config, data)
+    data = loading.load(config)
+    train, _, _ = loading.loaders(config, data)
     torch.manual_seed(4)
     trainer = PackedTrainer(config, config.spec.model_class(config, data.parts[0]))
     trainer.start("finetune", Path("model.pth"), Path("progress.pth"))

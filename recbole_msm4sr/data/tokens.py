@@ -1,11 +1,17 @@
-"""What can be the name of a user or an item in an atomic file and a feature store."""
+"""What can be the name of a user or an item in an atomic file and a feature store: the one check of it."""
 
 from __future__ import annotations
+
+import re
 
 #: What pandas, with which RecBole reads atomic files, takes for a missing value.
 MISSING = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 ).union(("-NaN", "-nan", "-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN"))
+#: The token that RecBole gives the padding item.
+PADDING = "[PAD]"
+#: Characters that end a line for some reader, or that no reader shows.
+CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def token_problem(token: object) -> str | None:
@@ -20,11 +26,13 @@ def token_problem(token: object) -> str | None:
         return "is empty"
     if any(mark in token for mark in "\t\r\n"):
         return "holds a tab or a line break"
+    if CONTROL_CHARACTER.search(token):
+        return "holds a control character"
     if token in MISSING:
         return "stands for a missing value"
     if token.startswith('"'):
         return "starts with a quote"
-    if token == "[PAD]":
+    if token == PADDING:
         return "is RecBole's padding"
     try:
         token.encode("utf-8")

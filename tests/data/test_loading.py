@@ -1,4 +1,4 @@
-"""preparation: data that cannot be used is refused in one line; the fingerprint follows the data."""
+"""loading: data that cannot be used is refused in one line; the fingerprint follows the data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data import preparation
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.data.dataloader import PackedDataLoader
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.data.multimodal_dataset import MultimodalSequentialDataset
@@ -20,9 +20,9 @@ from recbole_msm4sr.data.multimodal_dataset import MultimodalSequentialDataset
 Tiny = tuple[Path, str]
 
 
-def load(model: str, tiny: Tiny, **settings: Any) -> preparation.Data:
+def load(model: str, tiny: Tiny, **settings: Any) -> loading.Data:
     data_path, name = tiny
-    return preparation.load(Config(model, name, config_dict={"data_path": str(data_path), **settings}))
+    return loading.load(Config(model, name, config_dict={"data_path": str(data_path), **settings}))
 
 
 def refusal(model: str, tiny: Tiny, **settings: Any) -> str:
@@ -73,7 +73,7 @@ def test_our_sequential_models_get_packed_batches_and_general_ones_and_recboles_
     kinds = {}
     for model in ("MSM4SR", "SASRec", "LightGCN", "GRCN"):
         config = Config(model, name, config_dict={"data_path": str(data_path)})
-        train, valid, test = preparation.loaders(config, preparation.load(config))
+        train, valid, test = loading.loaders(config, loading.load(config))
         kinds[model] = type(train)
         assert type(valid).__name__ == type(test).__name__ == "FullSortEvalDataLoader"
         assert sum(len(batch[0]) for batch in test) == 40
@@ -86,7 +86,7 @@ def test_our_sequential_models_get_packed_batches_and_general_ones_and_recboles_
 def samplers(model: str, tiny: Tiny, **settings: Any) -> list[Any]:
     """What RecBole's loaders would sample negatives with: train (None where the loader is ours), valid, test."""
     config = Config(model, tiny[1], config_dict={"data_path": str(tiny[0]), **settings})
-    return [getattr(loader, "_sampler", None) for loader in preparation.loaders(config, preparation.load(config))]
+    return [getattr(loader, "_sampler", None) for loader in loading.loaders(config, loading.load(config))]
 
 
 def test_samplers_are_made_where_negatives_are_sampled_and_only_there(tiny_dataset: Tiny) -> None:
@@ -106,8 +106,8 @@ def test_evaluation_can_be_left_to_rare_targets(tiny_dataset: Tiny, model: str) 
     counts = whole.training_counts()
     assert counts.sum() == inter_file(tiny_dataset).read_text().count("\n") - 1 - 2 * 40
     config = Config(model, tiny_dataset[1], config_dict={"data_path": str(tiny_dataset[0]), "eval_target_below": 10})
-    data = preparation.load(config)
-    train, *evaluated = preparation.loaders(config, data)
+    data = loading.load(config)
+    train, *evaluated = loading.loaders(config, data)
     for part, loader in zip(whole.parts[1:], evaluated, strict=True):
         users, items = part.inter_feat["user_id"], part.inter_feat["item_id"]
         expected = set(users[counts[items] < 10].tolist())
