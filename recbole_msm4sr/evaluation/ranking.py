@@ -7,9 +7,12 @@ And once k items do, the others need no score.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.evaluator.collector import DataStruct
 from torch import Tensor
@@ -21,10 +24,11 @@ from recbole_msm4sr.model import parallel
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 
 #: Users and items of a block of scores: 2 MiB, which stays in the cache while it is compared.
-_USERS_AT_ONCE, _ITEMS_AT_ONCE = 1024, 512
+USERS_AT_ONCE, _ITEMS_AT_ONCE = 1024, 512
 _PAIRS_AT_ONCE = 2**16
 #: Users whose rank is settled leave a block once fewer than this share of it are open.
 _SHARE_KEPT = 0.9
+NOT_FINITE = "the scores are not finite: the model diverged; lower the learning rate"
 
 
 def applies(evaluator: Any, model: Any, eval_data: Any) -> bool:
@@ -45,39 +49,91 @@ def applies(evaluator: Any, model: Any, eval_data: Any) -> bool:
 
 @torch.no_grad()
 def rank_of_targets(
-    model: PackedSequentialRecommender, eval_data: Any, *, n_best: int | None = None, show_progress: bool = False
-) -> Tensor:
-    """Rank of every row's target among all items, padding excluded.
+    model: PackedSequentialRecommender,
+    part: Any,
+    *,
+    n_best: int | None = None,
+    history: History | None = None,
+    users_at_once: int = USERS_AT_ONCE,
+    show_progress: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Rank of every row's target among all items, and among those that its user has no other interaction with.
 
-    Under torchrun the blocks of users are dealt to the processes, and every process returns all ranks.
+    Padding is not ranked. Under torchrun the users are dealt to the processes, and every process returns all ranks.
 
     Args:
         model: is set to evaluation mode.
-        eval_data: a full-ranking loader; its part of the split is read directly, whatever its batches.
+        part: a part of the split of a ``MultimodalSequentialDataset``.
         n_best: ranks up to this one are all that is asked for; a target below is given the rank ``n_best + 1`` or more,
             not always its own. Default: every rank is exact.
+        history: of all users, for the second ranking; without it its ranks are 0.
+        users_at_once: users that are encoded and ranked together.
         show_progress: show a bar.
 
     Returns:
-        int64 ``[N]`` on the CPU, in the order of the part's rows; 1 for the item scored highest. Items of equal score
-        come in the order of their ids.
+        Two int64 ``[N]`` on the CPU, in the order of the part's rows; 1 for the item scored highest. Items of equal
+        score come in the order of their ids.
 
     Raises:
         DivergedError: the model's vectors hold NaN or infinity.
     """
     model.eval()
-    rows: SequenceInteraction = eval_data._dataset.inter_feat
-    values = rows.flat[eval_data._dataset.iid_field]
     catalogue = Catalogue(model.item_vectors())
     device = catalogue.vectors.device
-    ranks = torch.zeros(len(rows), dtype=torch.int64, device=device)
-    blocks = (rows.target - rows.start).argsort(stable=True).split(_USERS_AT_ONCE)  # of similar length
+    owner = part.inter_feat[part.uid_field].numpy()
+    ranks = torch.zeros(2, len(owner), dtype=torch.int64, device=device)
+    for block, users, target in encoded_users(model, part, users_at_once, show_progress=show_progress):
+        rank = rank_in_catalogue(users, catalogue, target, n_best)
+        ranks[0, block.to(device)] = rank
+        if history is not None:
+            row, item = (torch.from_numpy(index).to(device) for index in history.of(owner[block.numpy()]))
+            ranks[1, block.to(device)] = rank - _n_before(users, catalogue, row, item, target)
+    exact, unseen = parallel.sum_over_ranks(ranks).cpu()
+    return exact, unseen
+
+
+def encoded_users(
+    model: PackedSequentialRecommender, part: Any, users_at_once: int = USERS_AT_ONCE, *, show_progress: bool = False
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Encode the histories of a part's rows, in blocks of similar length; under torchrun this process's share of them.
+
+    Yields:
+        Row numbers int64 ``[u]``, user vectors float ``[u, k]``, and item ids of the targets int64 ``[u]``.
+    """
+    rows: SequenceInteraction = part.inter_feat
+    item_of, device = rows.flat[part.iid_field], model.item_vectors().device
+    blocks = (rows.target - rows.start).argsort(stable=True).split(users_at_once)
     for block in tqdm(parallel.own_share(blocks), desc="Evaluate", ncols=100, disable=not show_progress):
-        part = rows.take(block)
-        history = {name: part[name].to(device) for name in (model.ITEM_SEQ, model.ITEM_SEQ_LEN)}
-        target = values[part.target].to(device)
-        ranks[block.to(device)] = rank_in_catalogue(model.user_vectors(history), catalogue, target, n_best)
-    return parallel.sum_over_ranks(ranks).cpu()
+        taken = rows.take(block)
+        inputs = {name: taken[name].to(device) for name in (model.ITEM_SEQ, model.ITEM_SEQ_LEN)}
+        yield block, model.user_vectors(inputs), item_of[taken.target].to(device)
+
+
+class History:
+    """Which items users have interacted with.
+
+    Args:
+        dataset: the whole data set.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        feat = getattr(dataset.inter_feat, "flat", dataset.inter_feat)
+        users = feat[dataset.uid_field].numpy()
+        self._items = feat[dataset.iid_field].numpy()[users.argsort(kind="stable")]
+        self._start = np.concatenate([[0], np.bincount(users, minlength=dataset.user_num).cumsum()])
+        self._n_items = dataset.item_num
+
+    def length_of(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of interactions of every user."""
+        return self._start[users + 1] - self._start[users]
+
+    def of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The distinct (row of ``users``, item) pairs of all their interactions, int64 ``[P]`` each."""
+        count = self.length_of(users)
+        row = np.repeat(np.arange(len(users)), count)
+        within = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
+        pairs = np.unique(row * self._n_items + self._items[self._start[users][row] + within])
+        return pairs // self._n_items, pairs % self._n_items
 
 
 class Catalogue:
@@ -121,11 +177,11 @@ def rank_in_catalogue(users: Tensor, catalogue: Catalogue, target: Tensor, n_bes
     """
     items, place = catalogue.vectors, catalogue.place[target]
     score = (users * items[place]).sum(dim=-1, keepdim=True)  # [U, 1]
+    largest = users.norm(dim=-1, keepdim=True) * catalogue.largest_norm  # [U, 1]; no score is larger
+    if not torch.isfinite(largest).all():
+        raise DivergedError(NOT_FINITE)
     # a bound for the rounding errors of two inner products, whatever the order of summation
-    relative = torch.finfo(users.dtype).eps * items.size(1)
-    rounding = relative * users.norm(dim=-1, keepdim=True) * catalogue.largest_norm  # [U, 1]
-    if not torch.isfinite(rounding).all():
-        raise DivergedError("the scores are not finite: the model diverged; lower the learning rate")
+    rounding = torch.finfo(users.dtype).eps * items.size(1) * largest
     bounds = torch.cat([score + rounding, score - rounding], dim=1)  # [U, 2]
     higher = torch.zeros_like(target)
     open_rows = torch.arange(len(users), device=users.device)  # of users whose rank is still asked for
@@ -146,9 +202,7 @@ def rank_in_catalogue(users: Tensor, catalogue: Catalogue, target: Tensor, n_bes
             row = close.nonzero().squeeze(1)
             near = (scores[row] >= lowest[row]) & (scores[row] <= highest[row])
             index, column = near.nonzero(as_tuple=True)
-            for pairs in torch.arange(len(index), device=index.device).split(_PAIRS_AT_ONCE):
-                user, item = open_rows[row[index[pairs]]], begin + column[pairs]
-                higher.index_add_(0, user, _comes_before(users[user], catalogue, item, place[user]))
+            higher += _n_before(users, catalogue, open_rows[row[index]], catalogue.ids[begin + column], target)
         if n_best is not None:
             is_open = higher[open_rows] < n_best
             if int(is_open.sum()) < _SHARE_KEPT * len(open_rows):
@@ -159,11 +213,26 @@ def rank_in_catalogue(users: Tensor, catalogue: Catalogue, target: Tensor, n_bes
     return higher + 1
 
 
-def _comes_before(users: Tensor, catalogue: Catalogue, item: Tensor, target: Tensor) -> Tensor:
-    """1 where ``item`` is ranked before ``target`` (places in the catalogue), else 0; int64 ``[P]``."""
-    vectors, ids = catalogue.vectors, catalogue.ids
-    difference = ((vectors[item].double() - vectors[target].double()) * users.double()).sum(dim=-1)
-    return ((difference > 0) | ((difference == 0) & (ids[item] < ids[target]))).long()
+def _n_before(users: Tensor, catalogue: Catalogue, row: Tensor, item: Tensor, target: Tensor) -> Tensor:
+    """How many of the items paired with a user are ranked before the user's target; exact ties go by id.
+
+    Args:
+        users: float ``[U, k]``.
+        row: rows of ``users``, int64 ``[P]``.
+        item: the items paired with them, ids int64 ``[P]``.
+        target: ids, int64 ``[U]``.
+
+    Returns:
+        int64 ``[U]``.
+    """
+    vectors, place = catalogue.vectors, catalogue.place
+    before = torch.zeros_like(target)
+    for pairs in torch.arange(len(row), device=row.device).split(_PAIRS_AT_ONCE):
+        user, other, own = row[pairs], item[pairs], target[row[pairs]]
+        difference = vectors[place[other]].double() - vectors[place[own]].double()  # [p, k]
+        margin = (difference * users[user].double()).sum(dim=-1)
+        before.index_add_(0, user, ((margin > 0) | ((margin == 0) & (other < own))).long())
+    return before
 
 
 def hits(ranks: Tensor, n_best: int) -> DataStruct:

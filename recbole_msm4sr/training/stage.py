@@ -18,6 +18,7 @@ from recbole_msm4sr.core import distributed as processes
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import locked, sha256_of_file
 from recbole_msm4sr.data import loading
+from recbole_msm4sr.evaluation.ranking import History
 from recbole_msm4sr.evaluation.user_ranks import UserRanks, user_ranks
 from recbole_msm4sr.model import parallel
 from recbole_msm4sr.model.warm_start import freeze_transformer
@@ -179,13 +180,16 @@ class Stage:
         if self.trainer is None:
             self._build()
         _, _, test_data = self._require_loaders()
+        self.trainer.phase = "test"
+        history = History(self.data.dataset)
         result = self.trainer.evaluate(
             test_data,
             load_best_model=True,
             model_file=str(self.model_file),
             show_progress=self.config["show_progress"],
+            history=history,
         )
-        ranks = user_ranks(self.trainer, test_data, self.data.dataset, self.data.training_counts())
+        ranks = user_ranks(self.trainer, test_data, self.data.dataset, history, self.data.training_counts())
         return {key: float(value) for key, value in result.items()}, ranks
 
     def _build(self) -> None:

@@ -37,6 +37,7 @@ class SafeCheckpoints(Trainer):
         # RecBole's SINE, which is imported with every sequential model, turns this aid for debugging on for the whole
         # process; it makes training steps up to 1.8 times slower.
         torch.autograd.set_detect_anomaly(False)
+        self.phase = "evaluation"  # what messages name
         self.evaluator = RecordingEvaluator(config)
 
     @processes.main_only
@@ -73,24 +74,66 @@ class SafeCheckpoints(Trainer):
         load_best_model: bool = True,
         model_file: str | None = None,
         show_progress: bool = False,
+        history: ranking.History | None = None,
     ) -> Any:
-        """RecBole's metrics; ``load_best_model`` reads ``model_file``, or the trainer's own checkpoint, safely."""
+        """RecBole's metrics; ``load_best_model`` reads ``model_file``, or the trainer's own checkpoint, safely.
+
+        Args:
+            history: to have our models' ranks found exactly, both ways (``user_ranks``), and not only the best.
+
+        Raises:
+            DivergedError: a score is NaN or infinite.
+        """
         if load_best_model and eval_data:
             self._load_model_state(checkpoint.load(model_file or self.saved_model_file, self.config["device"]))
-        if eval_data and ranking.applies(self.evaluator, self.model, eval_data):
-            self.tot_item_num = eval_data._dataset.item_num  # as RecBole's own evaluation does
-            n_best = max(self.config["topk"])
-            ranks = ranking.rank_of_targets(self.model, eval_data, n_best=n_best, show_progress=show_progress)
-            result = self.evaluator.evaluate(ranking.hits(ranks, n_best))
-            self.wandblogger.log_eval_metrics(result, head="eval")
-            return result
-        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        try:
+            if eval_data and ranking.applies(self.evaluator, self.model, eval_data):
+                return self._evaluate_ranks(eval_data, history, show_progress)
+            return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        except DivergedError as error:
+            raise DivergedError(f"{self.config['model']}, {self.phase}: {error}") from error
 
-    @torch.no_grad()
-    def scores(self, interaction: Any) -> torch.Tensor:
-        """Scores of all items, float ``[B, n_items]``, for rows of a full-ranking loader that was evaluated before."""
+    def _evaluate_ranks(self, eval_data: Any, history: ranking.History | None, show_progress: bool) -> Any:
+        self.tot_item_num = eval_data._dataset.item_num  # as RecBole's own evaluation does
+        n_best = max(self.config["topk"])
+        rank, unseen_rank = ranking.rank_of_targets(
+            self.model,
+            eval_data._dataset,
+            n_best=None if history else n_best,
+            history=history,
+            show_progress=show_progress,
+        )
+        struct = ranking.hits(rank, n_best)
+        if history:
+            struct.set("rank", rank)
+            struct.set("unseen_rank", unseen_rank)
+        result = self.evaluator.evaluate(struct)
+        self.wandblogger.log_eval_metrics(result, head="eval")
+        return result
+
+    def scores(self, batch: Any) -> torch.Tensor:
+        """Scores of all items, float ``[B, n_items]``, for a batch of a full-ranking loader that was evaluated before.
+
+        Padding, and for general models the user's history, have -inf.
+        """
         self.model.eval()
-        return self._full_sort_batch_eval((interaction, None, None, None))[1]
+        return self._full_sort_batch_eval(batch)[1]
+
+    def _full_sort_batch_eval(self, batched_data: Any) -> Any:
+        return _checked(super()._full_sort_batch_eval(batched_data))
+
+    def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
+        return _checked(super()._neg_sample_batch_eval(batched_data))
+
+
+def _checked(evaluated: Any) -> Any:
+    """RecBole's evaluated batch, whose scores may be -inf, as those of padding are, but neither NaN nor inf.
+
+    NaN would be ranked first: no other score is larger.
+    """
+    if not evaluated[1].max() < torch.inf:  # the largest of scores with a NaN is NaN
+        raise DivergedError(ranking.NOT_FINITE)
+    return evaluated
 
 
 class StageTrainer(SafeCheckpoints):
@@ -144,6 +187,7 @@ class StageTrainer(SafeCheckpoints):
             is_last = epoch + 1 == self.epochs  # validated as well, so that an epoch is chosen however few there are
             is_best = is_last and not validates
             if validates and (is_last or (epoch + 1) % self.eval_step == 0):
+                self.phase = f"{self.stage} epoch {epoch + 1}, validation"
                 score, result = self._valid_epoch(valid_data, show_progress=show_progress)
                 self.best_valid_score, self.cur_step, stop, is_best = early_stopping(
                     score,

@@ -9,10 +9,10 @@ import torch
 
 from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.data import loading
-from recbole_msm4sr.evaluation import cross_entropy
+from recbole_msm4sr.evaluation.cross_entropy import mean_cross_entropy
 
 
-def test_cross_entropy_of_a_part(tiny_dataset: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cross_entropy_of_a_part(tiny_dataset: tuple[Path, str]) -> None:
     data_path, name = tiny_dataset
     config = Config("MSM4SR", name, config_dict={"data_path": str(data_path), "use_gpu": False, "n_experts": 2})
     data = loading.load(config)
@@ -29,8 +29,6 @@ def test_cross_entropy_of_a_part(tiny_dataset: tuple[Path, str], monkeypatch: py
     target = rows[part.iid_field] - 1
     by_hand = -scores.softmax(dim=1)[torch.arange(len(target)), target].log().mean()
 
-    monkeypatch.setattr(cross_entropy, "_USERS_AT_ONCE", 7)
-    monkeypatch.setattr(cross_entropy, "_SCORES_AT_ONCE", 60)
     model.train()  # with dropout, if it were left so
-    assert cross_entropy.mean_cross_entropy(model, part) == pytest.approx(by_hand.item(), rel=1e-5)
+    assert mean_cross_entropy(model, part, scores_at_once=60) == pytest.approx(by_hand.item(), rel=1e-5)
     assert abs(by_hand.item() - torch.tensor(part.item_num - 1.0).log().item()) > 0.01  # not merely uniform

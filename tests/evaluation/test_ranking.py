@@ -1,7 +1,8 @@
-"""Ranks of targets: RecBole's metrics, exact ties, every user once."""
+"""Ranks of targets: RecBole's metrics, exact ties, every user once, with and without the user's history."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from torch import Tensor
 from two_processes import in_two_processes
 
 from recbole_msm4sr.config.load import Config
-from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.errors import DivergedError, UserError
 from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation import ranking
-from recbole_msm4sr.evaluation.ranking import Catalogue, rank_in_catalogue, rank_of_targets
+from recbole_msm4sr.evaluation.ranking import Catalogue, History, rank_in_catalogue, rank_of_targets
+from recbole_msm4sr.evaluation.user_ranks import user_ranks
 from recbole_msm4sr.training.trainer import trainer_class
 
 SMALL = {"hidden_size": 8, "attention_size": 4, "inner_size": 16, "n_experts": 2, "MAX_ITEM_LIST_LENGTH": 10}
@@ -25,7 +27,7 @@ TOP_K_METRICS = ["Recall", "NDCG", "MRR", "Hit", "Precision", "MAP"]
 
 def build(data_path: Path, name: str, model: str, **settings: Any) -> tuple[Any, Any]:
     """A trainer with an untrained model of unlike scores, and the test loader."""
-    given = {"data_path": str(data_path), **(SMALL if model != "SASRec" else {}), "metrics": TOP_K_METRICS, **settings}
+    given = {"data_path": str(data_path), **(SMALL if "M" in model else {}), "metrics": TOP_K_METRICS, **settings}
     config = Config(
         model, name, config_dict={"show_progress": False, "topk": [1, 3, 20], "valid_metric": "MRR@3"} | given
     )
@@ -69,17 +71,87 @@ def test_every_metric_of_the_best_k_is_recboles(
     assert len({value for value in found.values()}) > 5, "the metrics tell ranks apart"
 
 
-def test_ranks_are_in_the_order_of_the_part(tiny_dataset: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_are_in_the_order_of_the_part(tiny_dataset: tuple[Path, str]) -> None:
     trainer, test = build(*tiny_dataset, "MSM4SR")
-    monkeypatch.setattr(ranking, "_USERS_AT_ONCE", 7)
-    monkeypatch.setattr(ranking, "_ITEMS_AT_ONCE", 4)
-    ranks = rank_of_targets(trainer.model, test)
+    ranks, _ = rank_of_targets(trainer.model, test._dataset, users_at_once=7)
     rows = test._dataset.inter_feat[torch.arange(len(test._dataset))]
     with torch.no_grad():
         users, items = trainer.model.user_vectors(rows), trainer.model.item_vectors()
     assert ranks.dtype == torch.int64
     assert ranks.tolist() == ranks_by_sorting(users, items, rows["item_id"]).tolist()
     assert len(set(ranks.tolist())) > 10
+
+
+@pytest.mark.parametrize("model", ["MSM4SR", "GRU4Rec", "LightGCN"])
+def test_ranks_with_and_without_the_history_are_those_of_sorted_lists(
+    tiny_dataset: tuple[Path, str], model: str
+) -> None:
+    """Of every user, however low the target stands; for sequential models both ways, else without the history alone."""
+    settings = {"train_neg_sample_args": None} if model == "GRU4Rec" else {}
+    trainer, test = build(*tiny_dataset, model, topk=[2], valid_metric="MRR@2", **settings)
+    data = loading.load(trainer.config)
+    history = History(data.dataset)
+    trainer.evaluate(test, load_best_model=False, history=history)
+    ranks = user_ranks(trainer, test, data.dataset, history, data.training_counts())
+    assert ranks is not None
+    met = defaultdict(set)
+    for user, item in _lines(*tiny_dataset):
+        met[user].add(item)
+    token = data.dataset.field2id_token
+    scores = torch.cat([trainer.scores(batch) for batch in test]).tolist()
+    for row, (user, target) in enumerate(zip(ranks.user, ranks.item, strict=True)):
+        order = sorted(range(1, data.dataset.item_num), key=lambda item: -scores[row][item])  # stable: ties by id
+        listed = [token["item_id"][item] for item in order]
+        unseen = [item for item in listed if item == target or item not in met[user]]
+        assert ranks.unseen_rank[row] == unseen.index(target) + 1
+        assert ranks.rank[row] == (unseen if model == "LightGCN" else listed).index(target) + 1
+    assert ranks.unseen_rank.max() > 3  # beyond the best k
+
+
+def _lines(data_path: Path, name: str) -> list[list[str]]:
+    """User and item of every interaction of the file."""
+    lines = (data_path / name / f"{name}.inter").read_text().splitlines()[1:]
+    return [line.split("\t")[:2] for line in lines]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("MSM4SR", {}),
+        ("MSM4SR", {"eval_args": {"mode": {"valid": "uni10", "test": "uni10"}}}),
+        ("SASRec", {"train_neg_sample_args": None}),
+        ("SASRec", {"train_neg_sample_args": None, "eval_args": {"mode": {"valid": "uni10", "test": "uni10"}}}),
+        ("BPR", {}),
+    ],
+)
+def test_scores_that_are_not_finite_are_an_error_and_not_the_first_rank(
+    tiny_dataset: tuple[Path, str], model: str, settings: dict[str, Any], bad: float
+) -> None:
+    trainer, test = build(*tiny_dataset, model, **settings)
+    for parameter in trainer.model.parameters():
+        torch.nn.init.constant_(parameter, bad)
+    with pytest.raises(DivergedError, match=f"^{model}, evaluation: the scores are not finite"):
+        trainer.evaluate(test, load_best_model=False)
+
+
+def test_a_score_of_minus_infinity_is_the_last(tiny_dataset: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that an item is impossible; padding and the history, which RecBole gives the same score, stay out."""
+    trainer, test = build(*tiny_dataset, "BPR")
+    data = loading.load(trainer.config)
+    history = History(data.dataset)
+    lowest = torch.full((data.dataset.item_num,), -torch.inf)
+    monkeypatch.setattr(trainer.model, "full_sort_predict", lambda batch: lowest.repeat(len(batch), 1))
+    trainer.evaluate(test, load_best_model=False, history=history)
+    ranks = user_ranks(trainer, test, data.dataset, history, data.training_counts())
+    assert ranks is not None
+    met = defaultdict(set)
+    ids = data.dataset.field2token_id["item_id"]
+    for user, item in _lines(*tiny_dataset):
+        met[user].add(ids[item])
+    beyond = ranks.rank > 20
+    for user, target, rank in zip(ranks.user[beyond], ranks.item[beyond], ranks.rank[beyond], strict=True):
+        assert rank == max(21, 1 + sum(item not in met[user] for item in range(1, ids[target])))
 
 
 @pytest.mark.parametrize(
@@ -156,10 +228,10 @@ def test_scores_that_all_agree_are_ranked_by_id() -> None:
     assert rank_in_catalogue(users, Catalogue(items), torch.tensor([1, 400, 699])).tolist() == [1, 400, 699]
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38, 1e20])
 @pytest.mark.parametrize("where", ["users", "items"])
-def test_a_diverged_model_is_an_error_and_no_perfect_rank(bad: float, where: str) -> None:
-    vectors = {"users": torch.ones(5, 4), "items": torch.ones(9, 4)}
+def test_a_diverged_model_is_an_error_and_not_a_perfect_rank(bad: float, where: str) -> None:
+    vectors = {"users": torch.full((5, 4), 1e19), "items": torch.full((9, 4), 1e19)}
     vectors[where][3, 2] = bad
     with pytest.raises(UserError, match="the model diverged"):
         rank_in_catalogue(vectors["users"], Catalogue(vectors["items"]), torch.tensor([1, 2, 3, 4, 5]))
@@ -171,18 +243,19 @@ def test_hits_hold_one_target_a_row() -> None:
 
 
 # -- several processes -----------------------------------------------------------------------------------------------
-def rank_in_blocks_of(users_at_once: int, data_path: Path, name: str) -> list[int]:
-    ranking._USERS_AT_ONCE = users_at_once
+def rank_in_blocks_of(users_at_once: int, data_path: Path, name: str) -> list[list[int]]:
     trainer, test = build(data_path, name, "MSM4SR")
-    return rank_of_targets(trainer.model, test).tolist()
+    history = History(loading.load(trainer.config).dataset)
+    ranks = rank_of_targets(trainer.model, test._dataset, history=history, users_at_once=users_at_once)
+    return [of_users.tolist() for of_users in ranks]
 
 
 def test_processes_share_the_users_and_return_the_ranks_of_one_process(tiny_dataset: tuple[Path, str]) -> None:
     """40 users in blocks of 7 and, so that one process has none, in one block."""
     alone = rank_in_blocks_of(7, *tiny_dataset)
-    assert len(alone) == 40
+    assert len(alone[0]) == 40
     assert in_two_processes(rank_twice, *tiny_dataset) == [[alone, alone]] * 2
 
 
-def rank_twice(data_path: Path, name: str) -> list[list[int]]:
+def rank_twice(data_path: Path, name: str) -> list[list[list[int]]]:
     return [rank_in_blocks_of(users_at_once, data_path, name) for users_at_once in (7, 1000)]

@@ -35,7 +35,7 @@ def comparison_of(ranks: dict[str, list[NDArray[np.int64]]]) -> Comparison:
     for label, of_seeds in ranks.items():
         cells = {}
         for seed, rank in enumerate(of_seeds):
-            run = UserRanks(names, names, rank, (rank + 1) // 2, history, target_count, n_best=50)
+            run = UserRanks(names, names, rank, (rank + 1) // 2, history, target_count)
             result = {metric: float(run.metric(metric).mean()) for metric in METRICS}
             cells[seed] = Cell(0.1, result, run, 1.0, 10, 1, [], {}, "runs/x")
         rows.append(Row(Variant(label, label), {}, 0, configuration, cells))

@@ -24,7 +24,6 @@ def _ranks(
         unseen_rank=np.array(rank, dtype=np.int32),
         history_length=np.array(length if length is not None else numbers, dtype=np.int32),
         target_count=np.array(count if count is not None else numbers, dtype=np.int32),
-        n_best=10,
     )
 
 
