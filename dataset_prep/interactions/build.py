@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dataset_prep.interactions.atomic_file import write_interactions
-from dataset_prep.interactions.event_files import hashes, spool
-from dataset_prep.interactions.filtering import apply_rules, sizes, sort_by_user
+from dataset_prep.interactions.event_table import MEMORY, EventTable, event_table
 from dataset_prep.interactions.rules import Rules, candidate_rules
 from dataset_prep.interactions.table_one import Sizes
 from dataset_prep.layout import Layout
@@ -23,10 +16,11 @@ from dataset_prep.progress import progress_bar
 from dataset_prep.readers.events import Event
 from dataset_prep.readers.rejected import Rejected
 from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
-ItemSets = Mapping[str, NDArray[np.int64]]
+HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"
 
 
 def build_interactions(
@@ -37,12 +31,15 @@ def build_interactions(
     rejected: Rejected,
     reference: Sizes | None = None,
     item_sets: Mapping[str, Collection[str]] | None = None,
+    memory: str = MEMORY,
+    threads: int = 1,
 ) -> dict[str, Any]:
-    """Write ``layout.interactions`` from a stream of events, in memory that does not grow with their number.
+    """Write ``layout.interactions`` from a stream of events.
 
     The file has the columns ``user_id:token``, ``item_id:token`` and ``timestamp:float``; users stand in the order of
-    their first event, each user's events in the order of time, then of the input. Meanwhile every event takes up to
-    130 bytes, and its two names, of the disk below ``layout.prep``. An interrupted run starts again from the input.
+    their first event, each user's events in the order of time, then of the input. Times are in the shortest form that
+    float64 reads back as the same number. What does not fit into memory lies below ``layout.prep`` meanwhile. An
+    interrupted run starts again from the input.
 
     Args:
         rules: which events stay. ``"nearest"``: of :func:`~dataset_prep.interactions.rules.candidate_rules`, those
@@ -50,6 +47,8 @@ def build_interactions(
         rejected: where the readers of ``events`` count what they leave out; copied into the figures.
         reference: table I's row, where there is one (:func:`~dataset_prep.interactions.table_one.table_one`).
         item_sets: named sets of items that rules can refer to, such as those with text.
+        memory: of DuckDB, a size (``4GB``) or a share of the machine's (``50%``).
+        threads: of DuckDB; the file does not depend on them.
 
     Returns:
         ``users``, ``items``, ``interactions``, ``average_length``, ``density``; the same ``before`` any rule; the
@@ -59,30 +58,23 @@ def build_interactions(
     Raises:
         UserError: there are no events, no rules leave any, or they name an unknown set of items.
     """
-    folder = layout.prep / "events"
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    folder.mkdir(parents=True)
-    try:
-        spooled = spool(events, folder)
-        before = sizes(spooled.records)
+    item_sets = item_sets or {}
+    if isinstance(rules, Rules) and rules.item_set not in (None, *item_sets):
+        sets = ", ".join(item_sets) or "there is none"
+        raise UserError(f"item_set is {rules.item_set!r}, which is not a known set of items: take one of these: {sets}")
+    figures: dict[str, Any] = {}
+    with event_table(layout.prep / "events", memory, threads) as table:
+        before = table.load(events, item_sets)
         _check_input(before, rejected)
-        parts = sort_by_user(spooled.records, folder)
-        known = {name: hashes(items) for name, items in (item_sets or {}).items()}
-        figures: dict[str, Any] = {}
         if rules == "nearest":
             rules = Rules()
             if reference:
-                rules, figures["candidates"] = _nearest(parts, reference, known, folder)
-        kept = folder / "kept.bin"
-        left = apply_rules(parts, rules, _items_of(rules, known), kept)
-        after = sizes(kept)
+                rules, figures["candidates"] = _nearest(table, reference, candidate_rules(item_sets))
+        left = table.apply(rules)
+        after = table.kept_sizes()
         if not after.interactions:
             raise UserError(_nothing_left(before, left))
-        finished = folder / layout.interactions.name
-        write_interactions(finished, kept, spooled)
-        finished.replace(layout.interactions)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _write(layout, table.kept(), after.interactions)
     if rules.repeats == "distinct" and (n_duplicates := _n_duplicates(rules, left, before)):
         logger.info("%s exact duplicates left out: equal user, item and time (repeats: all keeps them)", n_duplicates)
     logger.info(
@@ -106,23 +98,32 @@ def build_interactions(
     }
 
 
-def _nearest(parts: list[Path], reference: Sizes, known: ItemSets, folder: Path) -> tuple[Rules, list[dict[str, Any]]]:
+def _nearest(table: EventTable, reference: Sizes, candidates: list[Rules]) -> tuple[Rules, list[dict[str, Any]]]:
     """The candidate that comes nearest to ``reference``, and what each of them gives; equally near: the first."""
-    trial = folder / "trial.bin"
-    best, least, candidates = Rules(), math.inf, []
-    tried = candidate_rules(known)
-    with progress_bar(len(tried), "rule", "rules") as bar:
-        for rules in tried:
-            apply_rules(parts, rules, _items_of(rules, known), trial)
-            found = sizes(trial)
+    best, least, tried = Rules(), math.inf, []
+    with progress_bar(len(candidates), "rule", "rules") as bar:
+        for rules in candidates:
+            table.apply(rules)
+            found = table.kept_sizes()
             distance = found.distance(reference)
             if distance < least:
                 best, least = rules, distance
-            candidates.append({"rules": rules.describe(), **found.as_dict(), "distance": _rounded(distance)})
+            tried.append({"rules": rules.describe(), **found.as_dict(), "distance": _rounded(distance)})
             bar.update()
-    trial.unlink()
     logger.info("nearest to table I of %d candidate rules: %s (distance %.3f)", len(tried), best.describe(), least)
-    return best, candidates
+    return best, tried
+
+
+def _write(layout: Layout, events: Iterable[Event], n_events: int) -> None:
+    with (
+        atomic_file(layout.interactions) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="\n") as file,
+        progress_bar(n_events, " lines", "writing", unit_scale=True) as bar,
+    ):
+        file.write(HEADER)
+        for user, item, time in events:
+            file.write(f"{user}\t{item}\t{int(time) if time.is_integer() else time!r}\n")
+            bar.update()
 
 
 def _n_duplicates(rules: Rules, left: Mapping[str, int], before: Sizes) -> int:
@@ -130,15 +131,6 @@ def _n_duplicates(rules: Rules, left: Mapping[str, int], before: Sizes) -> int:
     counts = [before.interactions, *left.values()]
     place = list(left).index(rules.describe_repeats())
     return counts[place] - counts[place + 1]
-
-
-def _items_of(rules: Rules, known: ItemSets) -> NDArray[np.int64] | None:
-    if rules.item_set is None:
-        return None
-    if rules.item_set not in known:
-        sets = ", ".join(known) or "there is none"
-        raise UserError(f"item_set is {rules.item_set!r}, which is no known set of items: take one of these: {sets}")
-    return known[rules.item_set]
 
 
 def _rounded(distance: float) -> float | None:

@@ -46,6 +46,12 @@ class Rules:
             core += f", items >= {self.min_item}, {'to a fixed point' if self.to_fixed_point else 'once'}"
         return "; ".join([*parts, core])
 
+    def describe_core(self) -> str:
+        """In words, what the rules on users and items leave in the end: ``items >= 5`` where each is applied once."""
+        if not self.to_fixed_point:
+            return f"items >= {self.min_item}"
+        return f"users >= {self.min_user} and items >= {self.min_item}, to a fixed point"
+
     def describe_repeats(self) -> str:
         """In words: ``repeats: distinct``."""
         return f"repeats: {self.repeats}"
