@@ -37,7 +37,8 @@ setup(
         'scikit-learn; python_version >= "3.12"',
         'texttable; python_version >= "3.12"',
         'thop; python_version >= "3.12"',
-        # ftfy, selectolax and urllib3 are of dataset_prep: the demo is made by the same code as any data set.
+        # duckdb, ftfy, selectolax and urllib3 are of dataset_prep: the demo is made by the same code as any data set.
+        "duckdb>=2.0,<2.1",
         "ftfy>=6.3,<7",
         "numpy>=1.26.4,<2.6",
         "pandas>=2.3.3,<3.2",

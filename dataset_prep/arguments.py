@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dataset_prep.fetch.releases import REVIEWS
-from dataset_prep.interactions.rules import REPEATS, Rules
+from dataset_prep.interactions.rules import MEMORY, REPEATS, Rules
 from dataset_prep.options import BOTH, IMAGE_FEATURES, MODALITIES, SENTENCE_ENCODER, STEPS, Options
 from dataset_prep.readers.tables import parse_columns
 from dataset_prep.sources import AmazonSource, CustomSource
@@ -89,6 +89,7 @@ def _add_preparation(command: argparse.ArgumentParser) -> None:
         "--repeats", choices=REPEATS, help="of a user and an item; distinct: of equal times one (default: distinct)"
     )
     rules.add_argument("--require", type=_list_of(MODALITIES), metavar="text,image", help="only items that have these")
+    rules.add_argument("--memory", default=MEMORY, metavar="50%%|4GB", help="more goes to disk (default: %(default)s)")
     text = command.add_argument_group("text and pictures")
     text.add_argument("--max-sentences", type=_positive, default=10, help="of an item (default: %(default)s)")
     text.add_argument("--max-pictures", type=_positive, default=10, help="of an item (default: %(default)s)")
@@ -141,6 +142,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         steps=arguments.steps,
         modalities=arguments.modalities,
         rules=_rules(arguments),
+        memory=arguments.memory,
         max_sentences=arguments.max_sentences,
         max_pictures=arguments.max_pictures,
         words=arguments.words,

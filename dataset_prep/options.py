@@ -9,7 +9,7 @@ from pathlib import Path
 from dataset_prep.encode.dictionary import check_top_n
 from dataset_prep.encode.models import check_model_name
 from dataset_prep.fetch.pictures import MAX_PICTURES
-from dataset_prep.interactions.rules import Rules
+from dataset_prep.interactions.rules import MEMORY, Rules, check_memory
 from dataset_prep.ranks import own_device
 from dataset_prep.text.sentences import MAX_SENTENCES
 from recbole_msm4sr.core.errors import UserError
@@ -29,6 +29,7 @@ class Options:
         steps: those to run, of ``STEPS``.
         modalities: ``text``, ``image`` or both; None: those that the source has.
         rules: which interactions stay; None: the paper's, or, for a data set of table I, what comes nearest to it.
+        memory: of the interactions' filters, a size (``4GB``) or a share of the machine's (``50%``); more goes to disk.
         max_sentences, max_pictures: of an item; the paper's 10.
         words: a dictionary D; None: one is built.
         clip, sentence_encoder, resnet: names on the model hub, or folders; None for clip and resnet: their defaults.
@@ -46,6 +47,7 @@ class Options:
     steps: tuple[str, ...] = STEPS
     modalities: tuple[str, ...] | None = None
     rules: Rules | None = None
+    memory: str = MEMORY
     max_sentences: int = MAX_SENTENCES
     max_pictures: int = MAX_PICTURES
     words: Path | None = None
@@ -73,6 +75,7 @@ class Options:
             if unknown or not values:
                 raise UserError(f"{name}: there is no {unknown[0] if values else 'value'!r}: take {', '.join(known)}")
         check_top_n(self.top_n)
+        check_memory(self.memory)
         if self.words is not None and not self.words.is_file():
             raise UserError(f"the word dictionary {self.words} is not a file: give a text file, one word a line")
         for model in (self.sentence_encoder, self.clip, self.resnet):

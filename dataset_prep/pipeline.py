@@ -128,6 +128,8 @@ def _interactions(source: Source, layout: Layout, options: Options) -> None:
             rejected=rejected,
             reference=reference,
             item_sets=_item_sets(source, layout, options) if needs_items else None,
+            memory=options.memory,
+            threads=options.workers,
         )
 
     settings = {**source.settings, "rules": asdict(rules) if isinstance(rules, Rules) else rules}

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-from dataset_prep.interactions.event_table import MEMORY, EventTable, event_table
-from dataset_prep.interactions.rules import Rules, candidate_rules
+from dataset_prep.interactions.event_table import EventTable, event_table
+from dataset_prep.interactions.rules import MEMORY, Rules, candidate_rules
 from dataset_prep.interactions.table_one import Sizes
 from dataset_prep.layout import Layout
 from dataset_prep.progress import progress_bar
@@ -114,16 +114,21 @@ def _nearest(table: EventTable, reference: Sizes, candidates: list[Rules]) -> tu
     return best, tried
 
 
-def _write(layout: Layout, events: Iterable[Event], n_events: int) -> None:
+def _write(layout: Layout, batches: Iterable[list[Event]], n_events: int) -> None:
     with (
         atomic_file(layout.interactions) as temporary,
         open(temporary, "w", encoding="utf-8", newline="\n") as file,
         progress_bar(n_events, " lines", "writing", unit_scale=True) as bar,
     ):
         file.write(HEADER)
-        for user, item, time in events:
-            file.write(f"{user}\t{item}\t{int(time) if time.is_integer() else time!r}\n")
-            bar.update()
+        for events in batches:
+            file.writelines(f"{user}\t{item}\t{_number(time)}\n" for user, item, time in events)
+            bar.update(len(events))
+
+
+def _number(time: float) -> str:
+    """A finite number as text, whole ones without a point."""
+    return str(int(time)) if time.is_integer() else repr(time)
 
 
 def _n_duplicates(rules: Rules, left: Mapping[str, int], before: Sizes) -> int:

@@ -5,7 +5,6 @@ DuckDB is embedded, uses all cores, and moves what does not fit into its memory 
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +15,11 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from dataset_prep.interactions.rules import Rules
+from dataset_prep.interactions.rules import MEMORY, Rules, check_memory
 from dataset_prep.interactions.table_one import Sizes
 from dataset_prep.readers.events import Event
 from recbole_msm4sr.core.errors import UserError
 
-MEMORY = "50%"
-_MEMORY_FORM = re.compile(r"[1-9]\d*(\.\d+)? ?([KMGT]i?B|%)", re.IGNORECASE)
 _BATCH = 100_000  # events that are held as Python objects at a time
 #: Which of a user's events with the same item stay; of equal times, by the order of the input, which ``n`` is.
 _ONE_OF_A_PAIR = "SELECT * FROM given QUALIFY row_number() OVER (PARTITION BY user_id, item_id ORDER BY {}) = 1"
@@ -32,12 +29,6 @@ _REPEATS = {
     "first": _ONE_OF_A_PAIR.format("time, n"),
     "last": _ONE_OF_A_PAIR.format("time DESC, n DESC"),
 }
-
-
-def check_memory(memory: str) -> None:
-    """Raise a ``UserError`` unless this is an amount of memory: ``4GB``, ``500MiB``, ``50%`` of the machine's."""
-    if not _MEMORY_FORM.fullmatch(memory) or (memory.endswith("%") and float(memory[:-1]) > 100):
-        raise UserError(f"memory is {memory!r}: give a size such as 4GB or 500MiB, or a share of the machine's, 50%")
 
 
 @contextmanager
@@ -129,15 +120,15 @@ class EventTable:
         """How much the rules applied last have left."""
         return self._sizes("kept")
 
-    def kept(self) -> Iterator[Event]:
-        """What is left: users in the order of their first event, each user's events by time, then as in the input."""
+    def kept(self) -> Iterator[list[Event]]:
+        """What is left: users in the order of their first event, each user's by time, then as in the input; in batches."""
         found = self._sql(
             "SELECT users.token, items.token, time FROM kept "
             "JOIN (SELECT user_id, min(n) AS first FROM kept GROUP BY user_id) USING (user_id) "
             "JOIN users ON users.id = user_id JOIN items ON items.id = item_id ORDER BY first, time, n"
         )
         while events := found.fetchmany(_BATCH):
-            yield from events
+            yield events
 
     def _drop_rare(self, kind: str, least: int) -> int:
         """Drop the events of users (items) with fewer than ``least``; returns how many went."""

@@ -1,12 +1,15 @@
-"""Which events stay in the data set."""
+"""Which events stay in the data set, and how much memory may be used to find out."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from recbole_msm4sr.core.errors import UserError
 
+MEMORY = "50%"
+_MEMORY_FORM = re.compile(r"[1-9]\d*(\.\d+)? ?([KMGT]i?B|%)", re.IGNORECASE)
 REPEATS = ("all", "distinct", "first", "last")
 
 
@@ -69,3 +72,9 @@ def candidate_rules(item_sets: Iterable[str] = ()) -> list[Rules]:
         for repeats in ("distinct", "all", "first")
         for min_item in (0, 5)
     ]
+
+
+def check_memory(memory: str) -> None:
+    """Raise a ``UserError`` unless this is an amount of memory: ``4GB``, ``500MiB``, ``50%`` of the machine's."""
+    if not _MEMORY_FORM.fullmatch(memory) or (memory.endswith("%") and float(memory[:-1]) > 100):
+        raise UserError(f"memory is {memory!r}: give a size such as 4GB or 500MiB, or a share of the machine's, 50%")

@@ -227,7 +227,7 @@ def test_impossible_rules_are_refused(fields: dict[str, object], message: str) -
 
 def test_an_unknown_set_of_items_is_refused(tmp_path: Path) -> None:
     rules = Rules(item_set="sound")
-    with pytest.raises(UserError, match="item_set is 'sound', which is not a known set of items: take one of these: text"):
+    with pytest.raises(UserError, match="is 'sound', which is not a known set of items: take one of these: text"):
         build_interactions(
             Layout.of(tmp_path / "d"), random_events(1), rules, rejected=Rejected(), item_sets={"text": {"i1"}}
         )
@@ -276,7 +276,10 @@ def test_more_events_than_fit_into_memory_go_through_the_disk_and_give_the_same_
         assert os.listdir(tmp_path / name / "prep") == []
     assert (tmp_path / "small" / "small.inter").read_bytes() == (tmp_path / "large" / "large.inter").read_bytes()
     layout = Layout.of(tmp_path / "tiny")
-    with largest_file(10_000), pytest.raises(UserError, match="need more memory or disk space .* give more with --mem"):
+    with (
+        largest_file(10_000),
+        pytest.raises(UserError, match=r"need more memory or disk space .* give more with --mem"),
+    ):
         build_interactions(layout, long, Rules(), rejected=Rejected(), memory="50MB")
     assert os.listdir(layout.root) == ["prep"]
     assert os.listdir(layout.prep) == []
