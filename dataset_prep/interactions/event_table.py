@@ -121,7 +121,7 @@ class EventTable:
         return self._sizes("kept")
 
     def kept(self) -> Iterator[list[Event]]:
-        """What is left: users in the order of their first event, each user's by time, then as in the input; in batches."""
+        """What is left: users in the order of their first event, each user's by time; in batches."""
         found = self._sql(
             "SELECT users.token, items.token, time FROM kept "
             "JOIN (SELECT user_id, min(n) AS first FROM kept GROUP BY user_id) USING (user_id) "

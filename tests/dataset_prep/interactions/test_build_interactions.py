@@ -278,7 +278,7 @@ def test_more_events_than_fit_into_memory_go_through_the_disk_and_give_the_same_
     layout = Layout.of(tmp_path / "tiny")
     with (
         largest_file(10_000),
-        pytest.raises(UserError, match=r"need more memory or disk space .* give more with --mem"),
+        pytest.raises(UserError, match=r"need more memory or disk space .* with --mem"),
     ):
         build_interactions(layout, long, Rules(), rejected=Rejected(), memory="50MB")
     assert os.listdir(layout.root) == ["prep"]
