@@ -1,86 +1,75 @@
-"""Files that are either whole or absent: write beside the target, then rename."""
+"""Files that are either whole or absent (write beside the target, then rename), and locks between processes."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
 import re
+import secrets
 import shutil
-import tempfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from errno import EINVAL, ENOTSUP
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
-from recbole_msm4sr.core.errors import UserError
+from filelock import FileLock, Timeout
 
+from recbole_msm4sr.core.errors import InUseError, UserError
 
-def _read_umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
-# It can only be read by setting it, for all threads: once, while modules are imported.
-_UMASK = _read_umask()
-
-
-def _read_machine() -> str:
-    """Where numbers of processes mean the same: the machine and, in containers, its name space of processes."""
-    name_space = Path("/proc/self/ns/pid")
-    where = platform.node() + (os.readlink(name_space) if name_space.is_symlink() else "")
-    return f"{zlib.crc32(where.encode()):08x}"
-
-
-_MACHINE = _read_machine()
+#: Names of temporaries: .TARGET.HOST-PROCESS-RANDOM.tmp, and .old for a folder that is being replaced.
+_TEMPORARY = re.compile(rf"\.(.+)\.{re.escape(platform.node())}-(\d+)-[0-9a-f]{{8}}\.(tmp|old)", re.DOTALL)
 
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the target's folder; rename it to ``path`` if the block succeeds, else delete it.
 
-    Parent folders are created. An interrupted or failed write leaves an earlier ``path`` untouched; what a killed one
-    left beside it is deleted.
+    Parent folders are created. The content is on the disk before its name is, so a kill or a power cut leaves the old
+    file or the new one. What killed writers of ``path`` left is deleted.
+
+    Raises:
+        OSError: the file cannot be written; the message names ``path``.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _clear_up_after_killed_writers(target)
-    handle, name = tempfile.mkstemp(prefix=_prefix(target), suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(target)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes files private; a result is not
-        os.replace(temporary, target)
+        with _naming(target):
+            temporary.touch()
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, target)
+            _flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; rename it to ``path`` if the block succeeds, else delete it.
-
-    What a killed write left is deleted first; a folder that it had put aside to replace it comes back.
+    """``atomic_file`` for a folder; one that a killed writer had put aside to replace it comes back.
 
     Raises:
         UserError: ``path`` exists and ``overwrite`` is false.
+        OSError: the folder cannot be written; the message names ``path`` or a file in it.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _clear_up_after_killed_writers(target)
+    temporary = _beside(target)
+    replaced = temporary.with_suffix(".old")
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already: remove it, or ask to overwrite it")
-    temporary = Path(tempfile.mkdtemp(prefix=_prefix(target), suffix=".tmp", dir=target.parent))
-    replaced = temporary.with_suffix(".old")
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~_UMASK)
-        if target.exists():
-            os.replace(target, replaced)
-        os.replace(temporary, target)
+        with _naming(target):
+            temporary.mkdir()
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in (*names, "."):
+                    _flush(Path(folder, name))
+            if target.exists():
+                os.replace(target, replaced)
+            os.replace(temporary, target)
+            _flush(target.parent)
     except BaseException:
         if replaced.exists() and not target.exists():
             os.replace(replaced, target)
@@ -90,54 +79,62 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _prefix(target: Path) -> str:
-    """How names of this process's temporaries begin: the machine and the process tell whether the writer lives."""
-    return f".{target.name}.{_MACHINE}-{os.getpid()}-"
+def remove_left_overs(folder: Path, target: str | None = None) -> list[Path]:
+    """Delete what dead processes of this host left of atomic writes in a folder; returns what it was.
 
-
-def _clear_up_after_killed_writers(target: Path) -> None:
-    """Delete temporaries that dead processes of this machine left; one put aside takes a missing target's place."""
-    name = re.compile(rf"\.{re.escape(target.name)}\.{_MACHINE}-(\d+)-[a-z0-9_]{{8}}\.(tmp|old)")
-    for entry in os.listdir(target.parent):
-        match = name.fullmatch(entry)
-        if match is None or _is_alive(int(match[1])):
+    Args:
+        target: name of the one file or folder whose left-overs are meant; default all.
+    """
+    found = []
+    for entry in sorted(os.listdir(folder)):
+        match = _TEMPORARY.fullmatch(entry)
+        if match is None or target not in (None, match[1]) or _is_alive(int(match[2])):
             continue
-        path = target.parent / entry
-        if match[2] == "old" and not target.exists():
-            os.replace(path, target)
+        path = folder / entry
+        found.append(path)
+        if match[3] == "old" and not (folder / match[1]).exists():
+            os.replace(path, folder / match[1])  # killed between the two renames of atomic_folder
         elif path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it lives, and is somebody else's
-        pass
-    return True
+    return found
 
 
 @contextmanager
 def locked(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock file ``path`` while the block runs; the system lets go of it however the process ends.
+    """Hold the lock file ``path`` while the block runs; the system releases it however the process ends.
 
     Raises:
-        BlockingIOError: another process holds it, and ``wait`` is false.
+        InUseError: another process holds it, and ``wait`` is false.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise
-            getLogger(__name__).info(f"waiting for another process, which holds {path}")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(path)
+    busy = f"{Path(path).parent} is in use by another process"
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        if not wait:
+            raise InUseError(busy) from error
+        getLogger(__name__).info(f"waiting: {busy}")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def fingerprint(path: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """``size``, ``mtime_ns`` and ``sha256`` of a file.
+
+    Args:
+        known: an earlier fingerprint; its hash is taken over while size and time are the same.
+    """
+    status = path.stat()
+    found = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if known is not None and "sha256" in known and found.items() <= known.items():
+        return {**found, "sha256": known["sha256"]}
+    return {**found, "sha256": sha256_of_file(path)}
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
@@ -147,3 +144,47 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _beside(target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_left_overs(target.parent, target.name)
+    return target.parent / f".{target.name}.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Name the target in errors of the system that name no file, such as a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if type(error) is OSError and error.errno is None:  # numpy's: "4096 requested and 0 written"
+            raise UserError(f"cannot write {target}: {error}; is the disk full?") from error
+        if error.errno is not None and error.filename is None:
+            error.filename = str(target)
+        raise
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    is_folder = path.is_dir()
+    if is_folder and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not is_folder or error.errno not in (EINVAL, ENOTSUP):  # some network file systems cannot, for folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is alive, and another user's
+        pass
+    return True

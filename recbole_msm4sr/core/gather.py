@@ -6,29 +6,13 @@ must therefore be scaled by their number: ``global_mean``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-Part = TypeVar("Part")
-
-
-def world_size() -> int:
-    """Number of processes; 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def rank() -> int:
-    """Number of this process, from 0."""
-    return dist.get_rank() if world_size() > 1 else 0
-
-
-def own_share(parts: Sequence[Part]) -> Sequence[Part]:
-    """Every ``world_size()``-th part, beginning with this process's number: all processes together have each once."""
-    return parts[rank() :: world_size()]
+from recbole_msm4sr.core.distributed import rank, world_size
 
 
 def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
