@@ -39,6 +39,7 @@ setup(
         'thop; python_version >= "3.12"',
         # duckdb, ftfy, selectolax and urllib3 are of dataset_prep: the demo is made by the same code as any data set.
         "duckdb>=2.0,<2.1",
+        "filelock>=3.20,<5",
         "ftfy>=6.3,<7",
         "numpy>=1.26.4,<2.6",
         "pandas>=2.3.3,<3.2",

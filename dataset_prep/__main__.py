@@ -54,7 +54,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from dataset_prep.layout import Layout
     from dataset_prep.pipeline import prepare
     from dataset_prep.quiet import quiet_transformers
-    from dataset_prep.ranks import rank
+    from recbole_msm4sr.core.distributed import rank
 
     layout = Layout.of(arguments.out)
     with quiet_transformers():

@@ -10,8 +10,8 @@ from dataset_prep.encode.dictionary import check_top_n
 from dataset_prep.encode.models import check_model_name
 from dataset_prep.fetch.pictures import MAX_PICTURES
 from dataset_prep.interactions.rules import MEMORY, Rules, check_memory
-from dataset_prep.ranks import own_device
 from dataset_prep.text.sentences import MAX_SENTENCES
+from recbole_msm4sr.core.distributed import own_device
 from recbole_msm4sr.core.errors import UserError
 
 STEPS = ("get", "interactions", "text", "pictures", "words", "features")

@@ -17,13 +17,13 @@ from dataset_prep.interactions.build import build_interactions
 from dataset_prep.interactions.rules import Rules
 from dataset_prep.layout import Layout
 from dataset_prep.options import BOTH, STEPS, Options
-from dataset_prep.ranks import once
 from dataset_prep.readers.jsonl import read_image_keywords, read_records
 from dataset_prep.readers.rejected import Rejected
 from dataset_prep.sources import Source
 from dataset_prep.steps import read_summary, run_step
 from dataset_prep.text.build import build_text, items_with
 from dataset_prep.text.item_file import write_item_file
+from recbole_msm4sr.core.distributed import once
 from recbole_msm4sr.core.errors import UserError
 
 FETCHES_AT_ONCE = 16  # of all hosts together: a slow one should not hold up the others

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from dataset_prep.layout import Layout
-from dataset_prep.ranks import once
 from recbole_msm4sr import __version__
+from recbole_msm4sr.core.distributed import once
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import atomic_file, sha256_of_file
 

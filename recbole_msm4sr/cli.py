@@ -66,9 +66,9 @@ def _message_of(error: Exception) -> str | None:
 def _is_first_to_fail() -> bool:
     if "torch" not in sys.modules:  # no process group without it, and it takes long to import
         return True
-    from recbole_msm4sr.core import distributed as processes
+    from recbole_msm4sr.core.distributed import first_to_fail
 
-    return processes.first_to_fail()
+    return first_to_fail()
 
 
 def _run(argv: list[str]) -> int:

@@ -20,8 +20,8 @@ from dataset_prep.encode.picture_reader import WORKERS
 from dataset_prep.encode.picture_rows import SHARD_SIZE, PictureRows
 from dataset_prep.encode.shards import Shards
 from dataset_prep.layout import Layout
-from dataset_prep.ranks import once
 from dataset_prep.readers.jsonl import write_records
+from recbole_msm4sr.core.distributed import once
 from recbole_msm4sr.core.errors import UserError
 
 logger = logging.getLogger(__name__)

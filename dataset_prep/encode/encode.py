@@ -22,8 +22,8 @@ from dataset_prep.encode.sentence_encoder import SentenceEncoder
 from dataset_prep.encode.shards import wait_until_visible
 from dataset_prep.encode.vectors import SHARD_SIZE, SentenceVectors
 from dataset_prep.layout import Layout
-from dataset_prep.ranks import once
 from dataset_prep.text.sentences import MAX_SENTENCES
+from recbole_msm4sr.core.distributed import once
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dataset_prep.encode.models import digest_of_weights, is_local_model, loading_error
-from dataset_prep.ranks import own_device
+from recbole_msm4sr.core.distributed import own_device
 from recbole_msm4sr.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class PictureEncoder(ABC):
 
     Args:
         name_or_path: a folder (read without network access), or a name on the model hub.
-        device: ``cpu``, ``cuda``, ...; left out, a GPU if there is one (see ``ranks.own_device``).
+        device: ``cpu``, ``cuda``, ...; left out, a GPU if there is one (see ``core.distributed.own_device``).
         revision: commit or tag of a name on the hub.
 
     Attributes:

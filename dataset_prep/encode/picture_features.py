@@ -17,7 +17,7 @@ from dataset_prep.encode.picture_reader import WORKERS
 from dataset_prep.encode.picture_rows import SHARD_SIZE, PictureRows
 from dataset_prep.encode.resnet import RESNET, ResNet
 from dataset_prep.layout import Layout
-from dataset_prep.ranks import once
+from recbole_msm4sr.core.distributed import once
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
 

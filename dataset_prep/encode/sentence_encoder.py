@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dataset_prep.encode.forward import forward, native_precision
 from dataset_prep.encode.models import digest_of_weights, is_local_model, loading_error
-from dataset_prep.ranks import own_device
+from recbole_msm4sr.core.distributed import own_device
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -89,7 +89,7 @@ def load_sentence_encoder(
 
     Args:
         name_or_path: a folder, or a name on the model hub such as ``sentence-transformers/all-MiniLM-L6-v2``.
-        device: ``cpu``, ``cuda``, ...; left out, a GPU if there is one (see ``ranks.own_device``).
+        device: ``cpu``, ``cuda``, ...; left out, a GPU if there is one (see ``core.distributed.own_device``).
         revision: commit or tag of a name on the hub.
 
     Raises:

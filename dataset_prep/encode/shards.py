@@ -1,8 +1,8 @@
 """Long work cut into shards: every finished shard is a file, so an interrupted step goes on where it stopped.
 
 Shards are ranges of items of one size. Where they are cut depends on the number of items alone, never on how many
-processes work on them; under torchrun the ranks take them from one list (:mod:`dataset_prep.ranks`). So with any number
-of processes, and after any number of interruptions, the files are the same::
+processes work on them; under torchrun the ranks take them from one list (``core.distributed.claims``). So with any
+number of processes, and after any number of interruptions, the files are the same::
 
     shards = Shards(layout.shards("words"), {"clip": ..., "pictures": ...}, n_items=n, shard_size=4096, suffix=".npy")
     shards.run(compute, unit="picture", description="describing pictures")  # on all ranks
@@ -24,7 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dataset_prep.progress import progress_bar
-from dataset_prep.ranks import SharedCount, barrier, claims, once, rank
+from recbole_msm4sr.core.distributed import SharedCount, barrier, claims, once, rank
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import atomic_file
 
@@ -106,7 +106,6 @@ class Shards:
                 if not path.exists():
                     with atomic_file(path) as temporary:
                         compute(self.items(number), temporary)
-                        _flush(temporary)
                 bar.update(count.add(len(self.items(number))) - bar.n)
             barrier()
             bar.update(self.n_items - bar.n)
@@ -156,9 +155,3 @@ def key_of(settings: Mapping[str, Any]) -> str:
     """A digest of settings: the same for equal ones, whatever the order of their names."""
     text = json.dumps(settings, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
-
-
-def _flush(path: Path) -> None:
-    """Have a file on the disk before its name: not even a power cut leaves a shard that is cut off."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())

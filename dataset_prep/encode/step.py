@@ -30,7 +30,7 @@ def encode_features(
     Args:
         sentence_encoder: a folder, or a name on the model hub.
         revision: commit or tag of a name on the hub.
-        device: see ``ranks.own_device``.
+        device: see ``core.distributed.own_device``.
         modality: ``text`` reads ``layout.sentences``, ``image`` reads ``layout.keywords``.
         options: of the modality, for its manifest.
         beside, max_sentences, batch_size: see ``encode_dataset``.

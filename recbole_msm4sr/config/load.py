@@ -20,7 +20,7 @@ from recbole_msm4sr import compat
 from recbole_msm4sr.config import registry
 from recbole_msm4sr.config import schema as settings
 from recbole_msm4sr.config.yaml_file import PROPERTIES, read_yaml
-from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.distributed import own_gpu
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.precision import default_precision
 
@@ -153,7 +153,7 @@ class Config(RecBoleConfig):
             final["feature_path"] = str(folder / "features")
 
     def _init_device(self) -> None:
-        self.final_config_dict["gpu_id"] = processes.own_gpu(self.final_config_dict["gpu_id"])
+        self.final_config_dict["gpu_id"] = own_gpu(self.final_config_dict["gpu_id"])
         super()._init_device()
         final = self.final_config_dict
         if not final["use_gpu"]:

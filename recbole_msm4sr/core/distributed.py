@@ -105,7 +105,7 @@ def own_share(parts: Sequence[Part]) -> Sequence[Part]:
 
 
 def claims(count: int) -> Iterator[int]:
-    """Numbers below ``count``, ascending: each goes to the one process that asks for it first. A slow one takes fewer."""
+    """Numbers below ``count``, ascending: each goes to the one process that asks first; a slow one takes fewer."""
     if world_size() == 1:
         yield from range(count)
         return

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from recbole_msm4sr.core.gather import sum_over_ranks
 from recbole_msm4sr.evaluation.ranking import encoded_users
-from recbole_msm4sr.model import parallel
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 
 
@@ -30,4 +30,4 @@ def mean_cross_entropy(model: PackedSequentialRecommender, part: Any, *, scores_
     for _, users, target in encoded_users(model, part):
         for some, wanted in zip(users.split(n_scored), (target - 1).split(n_scored), strict=True):
             total += F.cross_entropy(some @ items.T, wanted, reduction="sum")
-    return parallel.sum_over_ranks(total).item() / len(part)
+    return sum_over_ranks(total).item() / len(part)

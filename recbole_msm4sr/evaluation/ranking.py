@@ -18,9 +18,10 @@ from recbole.evaluator.collector import DataStruct
 from torch import Tensor
 from tqdm import tqdm
 
+from recbole_msm4sr.core.distributed import own_share
 from recbole_msm4sr.core.errors import DivergedError
+from recbole_msm4sr.core.gather import sum_over_ranks
 from recbole_msm4sr.data.dataset import SequenceInteraction
-from recbole_msm4sr.model import parallel
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 
 #: Users and items of a block of scores: 2 MiB, which stays in the cache while it is compared.
@@ -88,7 +89,7 @@ def rank_of_targets(
         if history is not None:
             row, item = (torch.from_numpy(index).to(device) for index in history.of(owner[block.numpy()]))
             ranks[1, block.to(device)] = rank - _n_before(users, catalogue, row, item, target)
-    exact, unseen = parallel.sum_over_ranks(ranks).cpu()
+    exact, unseen = sum_over_ranks(ranks).cpu()
     return exact, unseen
 
 
@@ -103,7 +104,7 @@ def encoded_users(
     rows: SequenceInteraction = part.inter_feat
     item_of, device = rows.flat[part.iid_field], model.item_vectors().device
     blocks = (rows.target - rows.start).argsort(stable=True).split(users_at_once)
-    for block in tqdm(parallel.own_share(blocks), desc="Evaluate", ncols=100, disable=not show_progress):
+    for block in tqdm(own_share(blocks), desc="Evaluate", ncols=100, disable=not show_progress):
         taken = rows.take(block)
         inputs = {name: taken[name].to(device) for name in (model.ITEM_SEQ, model.ITEM_SEQ_LEN)}
         yield block, model.user_vectors(inputs), item_of[taken.target].to(device)

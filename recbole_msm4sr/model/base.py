@@ -10,11 +10,11 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_msm4sr.core.gather import global_mean
 from recbole_msm4sr.core.precision import product_dtype
 from recbole_msm4sr.model.blocks.sampled_softmax import CandidateSampler
 from recbole_msm4sr.model.evaluation_cache import EvaluationCache
 from recbole_msm4sr.model.kernels.softmax import softmax_cross_entropy
-from recbole_msm4sr.model.parallel import global_mean
 
 #: Field of a packed batch: the next item at every position, 0 where there is none to predict; int64 [U, L].
 TARGET = "target"

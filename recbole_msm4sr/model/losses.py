@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_msm4sr.core.gather import global_mean
 from recbole_msm4sr.core.precision import product_dtype
 from recbole_msm4sr.model.kernels.logsumexp import logsumexp_of_products
-from recbole_msm4sr.model.parallel import global_mean
 
 
 def nip_loss(direct: Tensor, crossed: Tensor, item_emb: Tensor, item_ids: Tensor, temperature: float) -> Tensor:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbole_msm4sr.core.gather import gather_rows
 from recbole_msm4sr.model.blocks.augmentation import sequence_dropout
 from recbole_msm4sr.model.losses import cmcl_loss, nip_loss
 from recbole_msm4sr.model.m2se import M2SE
-from recbole_msm4sr.model.parallel import gather_rows
 
 
 class PretrainObjective(nn.Module):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_msm4sr.config.arguments import take_config_files
-from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.distributed import world_size
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.studies.catalogue import STUDIES, Study, cross_domain
 from recbole_msm4sr.studies.cells import Variant
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     """
     config_files, words = take_config_files(argv)
     arguments, rest = _parser().parse_known_args(words)
-    if processes.under_torchrun():
+    if world_size() > 1:
         raise UserError(
             "studies are no torchrun jobs: leave it out, and start the same command several times to share the work"
         )

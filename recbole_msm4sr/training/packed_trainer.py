@@ -13,9 +13,10 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_msm4sr.core.allocator import keep_freed_memory
+from recbole_msm4sr.core.distributed import rank, world_size
 from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.gather import sum_over_ranks, synchronise
 from recbole_msm4sr.model.base import PackedSequentialRecommender
-from recbole_msm4sr.model.parallel import rank, sum_over_ranks, synchronise, world_size
 from recbole_msm4sr.training.optimizers import DenseAndSparse, fused, parameter_groups, sparse_embeddings
 from recbole_msm4sr.training.stage_trainer import StageTrainer
 

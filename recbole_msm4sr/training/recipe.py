@@ -12,11 +12,10 @@ from typing import Any
 from recbole.utils import init_seed
 
 from recbole_msm4sr.config.load import Config
-from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.distributed import barrier, is_main, joined, main_first, world_size
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation import report
-from recbole_msm4sr.model import parallel
 from recbole_msm4sr.training.run_folder import RunFolder, environment
 from recbole_msm4sr.training.stage import Stage, StageResult
 
@@ -50,16 +49,16 @@ def run(
         UserError: settings or data that cannot be used.
     """
     config = Config(model, dataset, config_file_list, config_dict)
-    with processes.joined(config["device"]):
-        if parallel.world_size() > 1 and not config.spec.is_packed:
+    with joined(config["device"]):
+        if world_size() > 1 and not config.spec.is_packed:
             raise UserError(
                 f"{config['model']} trains in one process, only this package's sequential models in several: "
                 "leave torchrun out"
             )
-        config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty() and processes.is_main()
-        config["log_wandb"] = config["log_wandb"] and processes.is_main()
+        config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty() and is_main()
+        config["log_wandb"] = config["log_wandb"] and is_main()
         init_seed(config["seed"], config["reproducibility"])
-        with processes.main_first():  # which may generate the data set
+        with main_first():  # which may generate the data set
             data = loading.load(config)
         plan = [(name, stage, _given_start(stage)) for name, stage in _plan(config, config_file_list, config_dict)]
         folder = RunFolder(config)
@@ -88,7 +87,7 @@ def _run(
     log.info(report.describe_data(data.dataset))
     folder.write_json(
         "environment.json",
-        {"versions": environment(), "processes": parallel.world_size(), "data": data.fingerprint},
+        {"versions": environment(), "processes": world_size(), "data": data.fingerprint},
     )
 
     if config.spec.first_stage and [name for name, _, start in plan if start is None] == ["finetune"]:
@@ -118,14 +117,14 @@ def _run(
         "stages": [vars(result) for result in results],
         "seconds": perf_counter() - began,
     }
-    if ranks is not None and processes.is_main():
+    if ranks is not None and is_main():
         ranks.save(folder.path / RANKS)
     folder.write_json("metrics.json", metrics)
     folder.keep_checkpoint(stage.model_file)
     log.info(f"done in {metrics['seconds']:.0f} s; metrics, settings and checkpoint: {folder.path}")
-    if processes.is_main() and test and console:
+    if is_main() and test and console:
         print(report.run_table(metrics, Path(config["runs_dir"])), flush=True)
-    processes.barrier()  # the folder is complete
+    barrier()  # the folder is complete
     recbole_keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     return {**{key: metrics[key] for key in recbole_keys}, "run_folder": str(folder.path)}
 

@@ -19,7 +19,7 @@ import torch
 import yaml
 from recbole.trainer import trainer as recbole_trainer
 
-from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.distributed import is_main, main_only, once
 from recbole_msm4sr.core.files import atomic_file
 from recbole_msm4sr.training.checkpoint import to_plain
 
@@ -35,22 +35,22 @@ class RunFolder:
 
     def __init__(self, config: Any) -> None:
         parent = Path(config["runs_dir"]) / config["dataset"] / config["model"]
-        self.path = Path(processes.share(str(_new_folder(parent)) if processes.is_main() else ""))
+        self.path = Path(once(lambda: str(_new_folder(parent))))
         # RecBole names its TensorBoard folder after the log file.
         self.log_file = self.path / f"{config['model']}-{config['dataset']}-{self.path.name}.log"
         self._write_settings(plain({"model": config["model"], "dataset": config["dataset"], **config.resolved}))
 
-    @processes.main_only
+    @main_only
     def _write_settings(self, settings: dict[str, Any]) -> None:
         with atomic_file(self.path / "config.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(settings, sort_keys=True), encoding="utf-8")
 
-    @processes.main_only
+    @main_only
     def write_json(self, name: str, content: Any) -> None:
         """Write ``content`` to ``name`` in the folder, atomically."""
         write_json(self.path / name, content)
 
-    @processes.main_only
+    @main_only
     def keep_checkpoint(self, path: Path) -> None:
         """Put the stage's checkpoint into the folder, as a hard link where the file system allows it."""
         target = self.path / "checkpoint.pth"
@@ -66,7 +66,7 @@ class RunFolder:
         root = logging.getLogger()
         before, level_before, tensorboard = list(root.handlers), root.level, recbole_trainer.get_tensorboard
         handlers: list[logging.Handler] = [logging.NullHandler()]
-        if processes.is_main():
+        if is_main():
             handlers = [logging.FileHandler(self.log_file, encoding="utf-8")]
             handlers += [logging.StreamHandler(sys.stderr)] if console else []
         else:

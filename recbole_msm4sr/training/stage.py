@@ -14,13 +14,12 @@ from typing import Any
 from recbole.utils import init_seed
 
 import recbole_msm4sr
-from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.distributed import barrier, is_main, main_only, once, rank, world_size
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import locked, sha256_of_file
 from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation.ranking import History
 from recbole_msm4sr.evaluation.user_ranks import UserRanks, user_ranks
-from recbole_msm4sr.model import parallel
 from recbole_msm4sr.model.warm_start import freeze_transformer
 from recbole_msm4sr.training import checkpoint
 from recbole_msm4sr.training.run_folder import plain, write_json
@@ -110,12 +109,12 @@ class Stage:
 
         While one run trains a stage, others that want the same one wait for it.
         """
-        with locked(self.folder / "lock") if processes.is_main() else nullcontext():
+        with locked(self.folder / "lock") if is_main() else nullcontext():
             return self._run()
 
     def _run(self) -> StageResult:
         log = getLogger()
-        stored = processes.share(self._stored_result())
+        stored = once(self._stored_result)
         if stored is not None:
             log.info(
                 f"{self.name}: reusing {self.folder}, of the same configuration and data (reuse=false trains anew)"
@@ -125,7 +124,7 @@ class Stage:
         self._open_folder()
         train_data, valid_data, _ = self._require_loaders()
         resumable = isinstance(self.trainer, StageTrainer)
-        if processes.share(self._resume_file.is_file()):
+        if once(self._resume_file.is_file):
             if self.config["resume"] and resumable:
                 self.trainer.resume(train_data)
                 log.info(f"{self.name}: resuming after epoch {self.trainer.start_epoch}")
@@ -156,7 +155,7 @@ class Stage:
             losses=getattr(self.trainer, "losses", []),
         )
         self._close_folder(outcome)
-        processes.barrier()  # the checkpoint is there, for the next stage and for the test
+        barrier()  # the checkpoint is there, for the next stage and for the test
         return outcome
 
     def _stored_result(self) -> dict[str, Any] | None:
@@ -165,12 +164,12 @@ class Stage:
             return json.loads(self._result_file.read_text())
         return None
 
-    @processes.main_only
+    @main_only
     def _open_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._result_file.unlink(missing_ok=True)  # until this training is finished, the stage is not
 
-    @processes.main_only
+    @main_only
     def _close_folder(self, outcome: StageResult) -> None:
         write_json(self._result_file, {key: value for key, value in asdict(outcome).items() if key != "reused"})
         self._resume_file.unlink(missing_ok=True)
@@ -196,8 +195,8 @@ class Stage:
         """Data loaders, model and trainer, from the stage's own seed."""
         init_seed(self.config["seed"], self.config["reproducibility"])
         self.loaders = loading.loaders(self.config, self.data)
-        if parallel.world_size() > 1:
-            self.loaders[0].share(parallel.rank(), parallel.world_size())
+        if world_size() > 1:
+            self.loaders[0].share(rank(), world_size())
         init_seed(self.config["seed"], self.config["reproducibility"])
         if self.start is not None and "pre_model_path" in self.config.final_config_dict:
             checkpoint.load(self.start)  # one clear error instead of RecBole's own
@@ -233,6 +232,6 @@ class Stage:
             "start": start_identity,
             "version": recbole_msm4sr.__version__,
         }
-        if parallel.world_size() > 1:
-            content["processes"] = parallel.world_size()  # the batches are so many times larger
+        if world_size() > 1:
+            content["processes"] = world_size()  # the batches are so many times larger
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -16,7 +16,7 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.trainer import Trainer
 from recbole.utils import early_stopping
 
-from recbole_msm4sr.core import distributed as processes
+from recbole_msm4sr.core.distributed import main_only
 from recbole_msm4sr.core.errors import DivergedError
 from recbole_msm4sr.evaluation import ranking
 from recbole_msm4sr.evaluation.cross_entropy import mean_cross_entropy
@@ -40,7 +40,7 @@ class SafeCheckpoints(Trainer):
         self.phase = "evaluation"  # what messages name
         self.evaluator = RecordingEvaluator(config)
 
-    @processes.main_only
+    @main_only
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         checkpoint.save(
             kwargs.pop("saved_model_file", self.saved_model_file),
@@ -239,12 +239,12 @@ class StageTrainer(SafeCheckpoints):
             train_data.generator.set_state(content["loader"])
         checkpoint.restore_random_state(content["random"])
 
-    @processes.main_only
+    @main_only
     def _forget_progress(self) -> None:
         """Until a fresh training has an epoch, an earlier one can be resumed; then its best weights are overwritten."""
         self.resume_file.unlink(missing_ok=True)
 
-    @processes.main_only
+    @main_only
     def _save_progress(self, epoch: int, train_data: Any) -> None:
         checkpoint.save(
             self.resume_file,

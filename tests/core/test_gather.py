@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from two_processes import in_two_processes
 
-from recbole_msm4sr.model import parallel
+from recbole_msm4sr.core.distributed import own_share, rank
+from recbole_msm4sr.core.gather import gather_rows, global_mean, sum_over_ranks
 from recbole_msm4sr.model.losses import cmcl_loss, nip_loss
 
 ROWS = {"uneven": (3, 2), "one without rows": (4, 0)}
@@ -32,8 +33,8 @@ def everything(counts: tuple[int, int]) -> dict[str, Tensor]:
 
 
 def own(counts: tuple[int, int]) -> dict[str, Tensor]:
-    begin = 0 if parallel.rank() == 0 else counts[0]
-    return {name: values[begin : begin + counts[parallel.rank()]] for name, values in everything(counts).items()}
+    begin = 0 if rank() == 0 else counts[0]
+    return {name: values[begin : begin + counts[rank()]] for name, values in everything(counts).items()}
 
 
 def loss_and_gradients(loss: Tensor, leaves: list[Tensor]) -> dict[str, Any]:
@@ -46,24 +47,24 @@ def measure(counts: tuple[int, int]) -> dict[str, Any]:
     part = own(counts)
     out: dict[str, Any] = {}
     leaf = part["items"].clone().requires_grad_()
-    ids, gathered = parallel.gather_rows(part["ids"], leaf)
-    factor = float(parallel.rank() + 1)
+    ids, gathered = gather_rows(part["ids"], leaf)
+    factor = float(rank() + 1)
     out["gather"] = loss_and_gradients((factor * gathered**2).sum(), [leaf])
     out["gathered ids"], out["gathered"] = ids.tolist(), gathered.detach().numpy()
 
     leaf = part["direct"].clone().requires_grad_()
-    out["mean"] = loss_and_gradients(parallel.global_mean((leaf**2).sum(), len(leaf)), [leaf])
+    out["mean"] = loss_and_gradients(global_mean((leaf**2).sum(), len(leaf)), [leaf])
 
     leaves = [part[name].clone().requires_grad_() for name in ("direct", "crossed", "items")]
-    ids, items = parallel.gather_rows(part["ids"], leaves[2])
+    ids, items = gather_rows(part["ids"], leaves[2])
     out["nip"] = loss_and_gradients(nip_loss(leaves[0], leaves[1], items, ids, TAU), leaves)
 
     leaves = [part[name].clone().requires_grad_() for name in ("direct", "crossed")]
-    ids, direct, crossed = parallel.gather_rows(part["ids"], *leaves)
+    ids, direct, crossed = gather_rows(part["ids"], *leaves)
     out["cmcl"] = loss_and_gradients(cmcl_loss(direct, crossed, ids, TAU, len(leaves[0])), leaves)
 
-    out["sum"] = parallel.sum_over_ranks(torch.tensor([parallel.rank(), 5])).tolist()
-    out["share"] = list(parallel.own_share(list(range(7))))
+    out["sum"] = sum_over_ranks(torch.tensor([rank(), 5])).tolist()
+    out["share"] = list(own_share(list(range(7))))
     return out
 
 
@@ -135,7 +136,7 @@ def test_sums_are_over_all_processes_and_shares_cover_everything_once(
 
 def test_one_process_alone_needs_no_group() -> None:
     values = rows(3, 0)
-    assert parallel.gather_rows(values)[0] is values
-    assert parallel.global_mean(values.sum(), 3).item() == pytest.approx(values.sum().item() / 3, rel=1e-15)
-    assert parallel.sum_over_ranks(values) is values
-    assert parallel.own_share([1, 2]) == [1, 2]
+    assert gather_rows(values)[0] is values
+    assert global_mean(values.sum(), 3).item() == pytest.approx(values.sum().item() / 3, rel=1e-15)
+    assert sum_over_ranks(values) is values
+    assert own_share([1, 2]) == [1, 2]

@@ -13,11 +13,11 @@ from recbole.utils import FeatureType
 from torch import Tensor, nn
 
 from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.gather import global_mean
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 from recbole_msm4sr.model.blocks.decoupled_transformer import DecoupledTransformer
 from recbole_msm4sr.model.blocks.side_information import AttributeEmbedding, FeatureProjection, mean_of_rows
 from recbole_msm4sr.model.blocks.transformer import initialise, transformer_settings
-from recbole_msm4sr.model.parallel import global_mean
 
 
 class DIFSR(PackedSequentialRecommender):

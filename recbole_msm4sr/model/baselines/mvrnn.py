@@ -10,11 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from recbole_msm4sr.core.gather import global_mean
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 from recbole_msm4sr.model.blocks.dropout import Dropout, keep_mask
 from recbole_msm4sr.model.blocks.side_information import FeatureProjection, mean_of_rows
 from recbole_msm4sr.model.blocks.transformer import initialise
-from recbole_msm4sr.model.parallel import global_mean
 
 
 class MVRNN(PackedSequentialRecommender):

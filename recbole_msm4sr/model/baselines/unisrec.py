@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_msm4sr.core.gather import gather_rows
 from recbole_msm4sr.model.base import TARGET, PackedSequentialRecommender
 from recbole_msm4sr.model.blocks.augmentation import sequence_dropout
 from recbole_msm4sr.model.blocks.side_information import mean_of_rows
 from recbole_msm4sr.model.blocks.transformer import CausalTransformer, initialise, transformer_settings
 from recbole_msm4sr.model.blocks.whitening_adaptor import WhiteningAdaptor
 from recbole_msm4sr.model.losses import nip_loss
-from recbole_msm4sr.model.parallel import gather_rows
 from recbole_msm4sr.model.warm_start import load_parts
 
 

@@ -26,7 +26,7 @@ import json, os, signal, sys
 from pathlib import Path
 from dataset_prep.encode.encode import encode_dataset
 from dataset_prep.encode.sentence_encoder import SentenceEncoder, load_sentence_encoder
-from dataset_prep.ranks import rank
+from recbole_msm4sr.core.distributed import rank
 
 encoder, out, kill_after, settings = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
 original, calls = SentenceEncoder.encode, []

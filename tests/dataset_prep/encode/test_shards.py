@@ -100,7 +100,7 @@ def test_a_full_disk_loses_no_finished_shard_and_leaves_none_half_written(
     flushes = itertools.count()
     fsync = os.fsync
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", lambda file: fsync(file) if next(flushes) < 2 else full())
+        patch.setattr(os, "fsync", lambda file: fsync(file) if next(flushes) < 4 else full())  # two a shard
         with pytest.raises(OSError, match="No space left"):
             run(make(tmp_path))
     assert files(tmp_path) == {"00000000.txt", "00000001.txt"}
@@ -177,7 +177,7 @@ def test_a_folder_that_is_not_shared_is_told_from_a_slow_one(tmp_path: Path, mon
 SHARED = """
 import os, sys, time
 from pathlib import Path
-from dataset_prep.ranks import once, rank
+from recbole_msm4sr.core.distributed import once, rank
 from dataset_prep.encode.shards import Shards
 
 folder, mode = Path(sys.argv[1]), sys.argv[2]
