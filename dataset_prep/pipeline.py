@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from dataset_prep.encoding_steps import features_step, words_step
 from dataset_prep.fetch.client import HttpClient
-from dataset_prep.fetch.folder import find_pictures
-from dataset_prep.fetch.picture_sources import write_folder_sources
+from dataset_prep.fetch.picture_sources import find_pictures, write_folder_sources
 from dataset_prep.fetch.pictures import collect_pictures
 from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.interactions.build import build_interactions

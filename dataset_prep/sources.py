@@ -103,7 +103,7 @@ class AmazonSource:
     def get(self, layout: Layout, client: HttpClient) -> Mapping[str, Any]:
         return get_amazon(
             layout, self.release, self.category, self.reviews, raw=self.raw, mirror=self.mirror, client=client
-        ).figures
+        )
 
     def fetched(self, layout: Layout) -> list[Path]:
         paths = self._paths(layout)

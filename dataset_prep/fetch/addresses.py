@@ -1,4 +1,4 @@
-"""Which addresses a URL from a catalogue may lead to: those of the public internet."""
+"""Which addresses a URL of a catalogue may lead to: those of the public internet."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def is_address(host: str) -> bool:
-    """Whether a URL's host is an IP address rather than a name."""
+def refuse_private_name(host: str) -> None:
+    """Raise a FetchError if ``host`` is spelled as a private address; no name is resolved."""
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+        private = host == "localhost" or not is_public(host)
+    except ValueError:  # a name
+        return
+    if private:
+        raise FetchError("private address", permanent=True, detail=host)
 
 
-def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
-    """IP addresses of ``host`` that may be connected to, in the resolver's order.
+def public_addresses(host: str, port: int) -> list[str]:
+    """Public IP addresses of ``host``, in the resolver's order.
 
-    The caller connects to what is returned here and never to the name, so a name that changes its mind between the
-    check and the connection (DNS rebinding) gains nothing.
+    The caller connects to one of them and never to the name, so a name that changes its address between the check and
+    the connection (DNS rebinding) gains nothing.
 
     Raises:
         FetchError: the name is unknown (not permanent: the resolver may be down), or has no public address.
@@ -48,7 +49,7 @@ def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
     except (OSError, UnicodeError) as error:
         raise FetchError("host not found", permanent=False, detail=f"{host}: {error}") from error
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    allowed = addresses if allow_private else [address for address in addresses if is_public(address)]
-    if not allowed:
+    public = [address for address in addresses if is_public(address)]
+    if not public:
         raise FetchError("private address", permanent=True, detail=f"{host} is {', '.join(addresses)}")
-    return allowed
+    return public

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+import os
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataset_prep.fetch.client import HttpClient
-from dataset_prep.fetch.download import download
+from dataset_prep.fetch.download import PartialFile, download
 from dataset_prep.fetch.errors import FetchError
-from dataset_prep.fetch.partial import PartialFile
-from dataset_prep.fetch.raw_folder import find_file
 from dataset_prep.fetch.releases import AMAZON, release_files
 from dataset_prep.layout import Layout
 from recbole_msm4sr.core.errors import UserError
@@ -20,13 +19,11 @@ from recbole_msm4sr.core.files import sha256_of_file
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RawFiles:
-    """The raw files of a category, and what is known of where they came from."""
+class RawFiles(NamedTuple):
+    """The raw files of a category."""
 
     reviews: Path
     metadata: Path
-    figures: dict[str, Any] = field(default_factory=dict)
 
 
 def amazon_paths(layout: Layout, release: int, category: str, reviews: str, *, raw: Path | None = None) -> RawFiles:
@@ -61,69 +58,85 @@ def get_amazon(
     raw: Path | None = None,
     mirror: str | None = None,
     client: HttpClient,
-) -> RawFiles:
-    """Find or download the files of a category; see :func:`amazon_paths`.
+) -> dict[str, Any]:
+    """Find or download the files of a category, to the paths of :func:`amazon_paths`.
 
-    Downloads go to ``layout.raw``, under the paths they have in the release; a file that is there already was complete
-    and is taken.
+    A file that is there already was complete, and is taken.
 
     Args:
         mirror: URL to download from, with the release's folders below it; the release's own by default.
 
     Returns:
-        The paths, with ``figures`` ``{"reviews": {...}, "metadata": {...}}``: ``file``, ``bytes``, and for a download
-        ``url`` (null if it was there already), ``sha256``, ``resumed_at`` (bytes that an interrupted run had left).
+        Figures ``{"reviews": {...}, "metadata": {...}}``: ``file``, ``bytes``, and for a download ``url`` (null if it
+        was there already), ``sha256``, ``resumed_at`` (bytes that an interrupted run had left).
 
     Raises:
         UserError: as :func:`amazon_paths`; or a file cannot be downloaded, or the disk has no room for it. What has
-            come stays, and the next call goes on from there.
+            come stays, and the next call continues from there.
     """
-    paths = amazon_paths(layout, release, category, reviews, raw=raw)
+    paths = amazon_paths(layout, release, category, reviews, raw=raw)._asdict()
     if raw is not None:
-        figures = {role: {"file": str(path), "bytes": path.stat().st_size} for role, path in _roles(paths)}
-        return RawFiles(paths.reviews, paths.metadata, figures)
+        return {role: {"file": str(path), "bytes": path.stat().st_size} for role, path in paths.items()}
     bases = AMAZON[release].bases if mirror is None else (mirror,)
-    figures = {role: _download(client, bases, path, layout) for role, path in _roles(paths)}
-    return RawFiles(paths.reviews, paths.metadata, figures)
-
-
-def _find(raw: Path, wanted: str, known: list[str]) -> Path:
-    path = find_file(raw, wanted, known)
-    if path is None:
-        name = PurePosixPath(wanted).name
-        unpacked = f" (or, unpacked, {name.removesuffix('.gz')})" if name.endswith(".gz") else ""
-        raise UserError(
-            f"{raw} has no {name}{unpacked}, which the release has as {wanted}: put it there, or leave the folder out "
-            "to download it"
-        )
-    return path
-
-
-def _roles(paths: RawFiles) -> tuple[tuple[str, Path], tuple[str, Path]]:
-    return ("reviews", paths.reviews), ("metadata", paths.metadata)
+    return {role: _download(client, bases, path, layout) for role, path in paths.items()}
 
 
 def _download(client: HttpClient, bases: tuple[str, ...], target: Path, layout: Layout) -> dict[str, Any]:
     """Download one file from the first base that has it; its figures."""
-    path = target.relative_to(layout.raw).as_posix()
     file = str(target.relative_to(layout.root))
+    part = PartialFile(target)
     if target.is_file():
         logger.info("get: %s is there already", target.name)
+        part.discard()  # a run that was killed may have left its notes
         size = target.stat().st_size
         return {"file": file, "bytes": size, "url": None, "sha256": sha256_of_file(target), "resumed_at": 0}
     failures = []
     for base in bases:
-        url = f"{base.rstrip('/')}/{path}"
+        url = f"{base.rstrip('/')}/{target.relative_to(layout.raw).as_posix()}"
         logger.info("get: %s", url)
         try:
-            got = download(client, url, target)
+            return {"file": file, **download(client, url, target)}
         except FetchError as error:
             failures.append(f"{url}: {error}")
-            if PartialFile(target).size:
+            if part.size:
                 break  # another host would start from the first byte
-            continue
-        return {"file": file, "bytes": got.size, "url": url, "sha256": got.sha256, "resumed_at": got.resumed_at}
     raise UserError(
-        f"{target.name} cannot be downloaded ({'; '.join(failures)}): run the command again later, it goes on where it "
-        "stopped; or give another mirror, or a folder that has the file"
+        f"{target.name} cannot be downloaded ({'; '.join(failures)}): run the command again later, it continues where "
+        "it stopped; or give another mirror, or a folder that has the file"
     )
+
+
+def _find(folder: Path, wanted: str, known: Sequence[str]) -> Path:
+    """The file below ``folder`` that is the release's ``wanted``, as it came or unpacked (without ``.gz``).
+
+    It may lie in any sub-folder. Where files of the release (``known``) share a name, the names of the folders tell
+    them apart.
+    """
+    name = PurePosixPath(wanted).name
+    unpacked = name.removesuffix(".gz")
+    named = [Path(parent, file) for parent, _, files in os.walk(folder) for file in files if file in (name, unpacked)]
+    fitting = [path for path in named if _shared_tail(path, wanted) == max(_shared_tail(path, one) for one in known)]
+    most = max((_shared_tail(path, wanted) for path in fitting), default=0)
+    best = sorted(path for path in fitting if _shared_tail(path, wanted) == most)
+    # The compressed file before the unpacked one beside it: reading it shows whether it is whole.
+    best = [path for path in best if path.with_name(path.name + ".gz") not in best]
+    if not best:
+        or_unpacked = f" (or, unpacked, {unpacked})" if unpacked != name else ""
+        raise UserError(
+            f"{folder} has no {name}{or_unpacked}, which the release has as {wanted}: put it there, or leave the "
+            "folder out to download it"
+        )
+    if len(best) > 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in best)
+        raise UserError(f"{folder} has several files that could be {wanted}: {names}; keep one, or name its folder")
+    return best[0]
+
+
+def _shared_tail(path: Path, wanted: str) -> int:
+    """Number of parts that two paths have in common at their ends; ``.gz`` does not count."""
+    count = 0
+    for mine, theirs in zip(reversed(path.parts), reversed(PurePosixPath(wanted).parts), strict=False):
+        if mine.removesuffix(".gz") != theirs.removesuffix(".gz"):
+            break
+        count += 1
+    return count

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from dataset_prep.readers.rejected import ReasonError
+
 # Formats by content, whatever a file or URL is called. Pillow's other readers never see a byte from outside.
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "BMP": ".bmp"}
 _NAMES = {"MPO": "JPEG"}  # several JPEGs in one file, as some cameras write; the first one is the picture
@@ -23,80 +25,46 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-TOO_LARGE = "too large"
-TOO_MANY_PIXELS = "too many pixels"
-TOO_SMALL = "too small"
-TOO_NARROW = "too narrow"
-NO_PICTURE = "not a JPEG, PNG, GIF, WebP or BMP picture"
-UNDECODABLE = "cannot be decoded"
-LIMIT_REASONS = frozenset((TOO_LARGE, TOO_MANY_PIXELS, TOO_SMALL, TOO_NARROW))
+MAX_BYTES = 20_000_000  # of a file
+MAX_PIXELS = 64_000_000  # width times height as the header states it
+MIN_SIDE = 8  # pixels; shops answer with 1 x 1 where they have no picture
+MAX_ASPECT = 1000  # encoders scale the shorter side up to some 224 pixels, which makes gigabytes of a long thread
 
 
-class BadPicture(Exception):
-    """Bytes that are no usable picture: ``reason`` is one of a few fixed texts, ``detail`` is about this one."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason} ({detail})" if detail else reason)
-        self.reason = reason
-        self.detail = detail
-
-
-@dataclass(frozen=True)
-class PictureLimits:
-    """What is taken for a picture.
-
-    Attributes:
-        max_bytes: size of the file.
-        max_pixels: width times height as the header states it; checked before anything is decoded.
-        min_side: the shorter side in pixels. Shops answer with 1 x 1 pixels where they have no picture.
-        max_aspect: longer side to shorter side. Encoders scale the shorter side up to some 224 pixels, which makes
-            gigabytes of a long thread.
-    """
-
-    max_bytes: int = 20_000_000
-    max_pixels: int = 64_000_000
-    min_side: int = 8
-    max_aspect: float = 1000.0
-
-    def check(self, n_bytes: int, width: int, height: int) -> None:
-        """Raise BadPicture if a picture of this size is outside the limits."""
-        if n_bytes > self.max_bytes:
-            raise BadPicture(TOO_LARGE, f"{n_bytes:,} bytes, the limit is {self.max_bytes:,}")
-        if width * height > self.max_pixels:
-            raise BadPicture(TOO_MANY_PIXELS, f"{width} x {height}, the limit is {self.max_pixels:,} pixels")
-        if min(width, height) < self.min_side:
-            raise BadPicture(TOO_SMALL, f"{width} x {height}, the least side is {self.min_side}")
-        if max(width, height) > self.max_aspect * min(width, height):
-            raise BadPicture(TOO_NARROW, f"{width} x {height}, the limit is {self.max_aspect:g} : 1")
+class BadPicture(ReasonError):
+    """Bytes that are not a usable picture."""
 
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """What a checked picture is: its format, ``JPEG`` for one, and its size in pixels as it is stored."""
+    """What a checked picture is: the file name's ending of its format, and its size in pixels as it is stored."""
 
-    format: str
+    suffix: str
     width: int
     height: int
 
-    @property
-    def suffix(self) -> str:
-        """The file name's ending that goes with the format: ``.jpg``."""
-        return _SUFFIXES[self.format]
 
+def check_picture(body: bytes) -> PictureInfo:
+    """Check that a picture is within the limits, and that its file is whole, without decoding all of it.
 
-def check_picture(body: bytes, limits: PictureLimits) -> PictureInfo:
-    """Decode a picture as a whole, as :func:`decode` will.
-
-    Thread-safe: it looks at the header's size itself and leaves Pillow's settings and Python's warnings alone.
+    A PNG's checksums are compared. Of a JPEG every eighth pixel is decoded, which reads the whole file. Other formats
+    are rare and decoded. Thread-safe.
 
     Raises:
-        BadPicture: it is no picture, is damaged or cut off, or is outside the limits.
+        BadPicture: it is not a picture, is damaged or cut off, or is outside the limits.
     """
-    picture = _open(io.BytesIO(body))
-    limits.check(len(body), picture.width, picture.height)
-    assert picture.format is not None  # set by every one of Pillow's readers
-    info = PictureInfo(_NAMES.get(picture.format, picture.format), picture.width, picture.height)
-    _decode(picture)
+    if len(body) > MAX_BYTES:
+        raise BadPicture("too large", f"more than {MAX_BYTES:,} bytes")
+    picture = _open(body)
+    _check_size(picture.width, picture.height)
+    kind = _NAMES.get(str(picture.format), str(picture.format))
+    info = PictureInfo(_SUFFIXES[kind], picture.width, picture.height)
+    with _bad_if_raised():
+        if kind == "PNG":
+            picture.verify()
+        else:
+            picture.draft("RGB", (1, 1))  # JPEG alone has drafts
+            picture.load()
     return info
 
 
@@ -108,22 +76,7 @@ def decode(body: bytes) -> Image.Image:
     Raises:
         BadPicture: it cannot be decoded.
     """
-    return _decode(_open(io.BytesIO(body)))
-
-
-def _open(file: io.BytesIO) -> Image.Image:
-    """Read the header."""
-    with _bad_if_raised():
-        try:
-            return Image.open(file, formats=tuple(_SUFFIXES))
-        except Image.UnidentifiedImageError:
-            raise BadPicture(NO_PICTURE, f"begins with {file.getvalue()[:12]!r}") from None
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise BadPicture(TOO_MANY_PIXELS, str(error)) from error
-
-
-def _decode(picture: Image.Image) -> Image.Image:
-    """Decode the whole picture to upright RGB."""
+    picture = _open(body)
     with _bad_if_raised():
         picture.load()
         turn = _TURNS.get(_orientation(picture))
@@ -131,8 +84,28 @@ def _decode(picture: Image.Image) -> Image.Image:
         return picture if turn is None else picture.transpose(turn)
 
 
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadPicture("too many pixels", f"{width} x {height}, the limit is {MAX_PIXELS:,} pixels")
+    if min(width, height) < MIN_SIDE:
+        raise BadPicture("too small", f"{width} x {height}, each side must have {MIN_SIDE} pixels")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BadPicture("too narrow", f"{width} x {height}, the limit is {MAX_ASPECT} : 1")
+
+
+def _open(body: bytes) -> Image.Image:
+    """Read the header."""
+    with _bad_if_raised():
+        try:
+            return Image.open(io.BytesIO(body), formats=tuple(_SUFFIXES))
+        except Image.UnidentifiedImageError:
+            raise BadPicture("not a JPEG, PNG, GIF, WebP or BMP picture", f"begins with {body[:12]!r}") from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise BadPicture("too many pixels", str(error)) from error
+
+
 def _orientation(picture: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1, upright, where there is none or the EXIF data is damaged, as browsers have it."""
+    """EXIF's orientation, 1 to 8; 1, upright, where there is none or the EXIF data is damaged, as in browsers."""
     try:
         return picture.getexif().get(_ORIENTATION, 1)
     except Exception:  # of any type, as below; it does not harm the picture itself
@@ -158,4 +131,4 @@ def _bad_if_raised() -> Iterator[None]:
     except (BadPicture, MemoryError):
         raise
     except Exception as error:
-        raise BadPicture(UNDECODABLE, f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        raise BadPicture("cannot be decoded", f"{type(error).__name__}: {error}".splitlines()[0]) from error

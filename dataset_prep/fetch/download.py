@@ -4,97 +4,166 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
+import io
+import json
 import logging
 import os
 import re
 import shutil
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dataset_prep.fetch.answer import Answer
-from dataset_prep.fetch.budget import Budget
-from dataset_prep.fetch.client import HttpClient
+from urllib3 import BaseHTTPResponse
+
+from dataset_prep.fetch.client import Clock, HttpClient, blocks, content_type
 from dataset_prep.fetch.errors import FetchError
-from dataset_prep.fetch.partial import PartialFile, validator_of
 from dataset_prep.progress import progress_bar
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import sha256_of_file
+from recbole_msm4sr.core.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-_GZIP_BLOCK = 2**20
-_PATIENCE = 60.0  # seconds for every _PROGRESS bytes: a slower connection is opened anew
-_PROGRESS = 256 * 2**10
+_BLOCK = 2**20
+_PROGRESS = 256 * 2**10  # bytes that have to come within the patience
 
 
-@dataclass(frozen=True)
-class Downloaded:
-    """A file that has come. ``resumed_at``: bytes that an earlier run had left, on which this one built."""
+class PartialFile:
+    """``NAME.part`` with the bytes, and ``NAME.part.json`` with what they are part of.
 
-    path: Path
-    url: str
-    size: int
-    sha256: str
-    resumed_at: int
+    The bytes are a prefix of the file at every moment, so a process that is killed loses nothing that was written.
+
+    Attributes:
+        validator: an ETag or a date for ``If-Range``; None if nothing tells versions of the file apart.
+        length: bytes of the whole file; None if the server did not say.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(target.name + ".part")
+        self._notes = target.with_name(target.name + ".part.json")
+        self.validator: str | None = None
+        self.length: int | None = None
+        if self.path.is_file() and self._notes.is_file():
+            try:
+                notes = json.loads(self._notes.read_text(encoding="utf-8"))
+                self.validator, self.length = notes["validator"], notes["length"]
+            except (ValueError, TypeError, KeyError):  # not as it was written: the bytes are not used
+                pass
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all bytes are there."""
+        return self.size > 0 and self.size == self.length
+
+    @property
+    def usable(self) -> int:
+        """Bytes that are there and can be built on."""
+        return self.size if self.validator or self.is_complete else 0
+
+    def begin(self, answer: BaseHTTPResponse) -> None:
+        """Forget what is there: ``answer`` brings the file from its first byte on."""
+        # In this order: a kill in between leaves an empty file, never old bytes under a new validator.
+        self.path.write_bytes(b"")
+        self.validator, self.length = validator_of(answer), answer.length_remaining
+        with atomic_file(self._notes) as temporary:
+            notes = {"validator": self.validator, "length": self.length}
+            temporary.write_text(json.dumps(notes), encoding="utf-8")
+
+    def discard(self) -> None:
+        """Remove everything."""
+        self.path.unlink(missing_ok=True)
+        self._notes.unlink(missing_ok=True)
+        self.validator = self.length = None
+
+    def finish(self) -> None:
+        """Make it the target, for good: the rename survives a loss of power, too."""
+        os.replace(self.path, self.target)
+        folder = os.open(self.target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        self._notes.unlink(missing_ok=True)
 
 
-def download(client: HttpClient, url: str, target: Path) -> Downloaded:
-    """Download ``url`` to ``target``, going on where an earlier run stopped if the file is still the same.
+def validator_of(answer: BaseHTTPResponse) -> str | None:
+    """The strong ETag, else the date of the last change, else None."""
+    etag = answer.headers.get("ETag")
+    return etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified")
 
-    The bytes are collected beside the target (:class:`~dataset_prep.fetch.partial.PartialFile`). Once there are as many
-    as the server announced, and a ``.gz`` unpacks without an error, they are renamed to ``target``. Failures are
-    retried as the client says; the count starts again whenever more has come than ever before.
+
+def download(client: HttpClient, url: str, target: Path, *, patience: float = 60.0) -> dict[str, Any]:
+    """Download ``url`` to ``target``, continuing where an earlier run stopped if the file is still the same.
+
+    The bytes are collected beside the target (:class:`PartialFile`). Once there are as many as the server announced,
+    and a ``.gz`` unpacks without an error, they are renamed to ``target``. A damaged file is fetched once more.
+
+    Args:
+        patience: seconds for every 256 KiB: a slower connection is opened anew.
+
+    Returns:
+        Figures: ``bytes``, ``url``, ``sha256``, ``resumed_at`` (bytes of an earlier run, on which this one built).
 
     Raises:
-        FetchError: it cannot be had; what has come is kept.
+        FetchError: it cannot be fetched; what has come is kept.
         UserError: the disk has no room for it; what has come is kept.
     """
     part = PartialFile(target)
-    resumed_at = most = part.size if part.complete or part.validator else 0
-    failures, started_again = 0, False
+    damage = ""
+    for _ in range(2):
+        resumed_at = part.usable
+        if not part.is_complete:
+            _receive_all(client, url, part, patience)
+        size = part.size
+        sha256, damage = _check(part)
+        if not damage:
+            part.finish()
+            return {"bytes": size, "url": url, "sha256": sha256, "resumed_at": resumed_at}
+        part.discard()
+        logger.info("%s is damaged: %s", target.name, damage)
+    raise FetchError("damaged file", permanent=True, detail=damage)
+
+
+def _receive_all(client: HttpClient, url: str, part: PartialFile, patience: float) -> None:
+    """Ask until all has come. The count of failures starts again whenever more has come than ever before."""
+    failures, most = 0, part.usable
     while True:
         try:
-            if not part.complete:
-                _receive(client, url, part)
+            _receive(client, url, part, patience)
+            return
         except FetchError as error:
             failures = 1 if part.size > most else failures + 1
             most = max(most, part.size)
             if error.permanent or failures > client.retries:
                 raise
-            logger.info("%s: %s; trying again from byte %s", target.name, error, f"{part.size:,}")
+            logger.info("%s: %s; trying again from byte %s", part.target.name, error, f"{part.size:,}")
             client.wait_before_retry(failures)
-            continue
-        damage = _damage(part)
-        if damage is None:
-            break
-        part.discard()
-        if started_again:  # the second time is no accident
-            raise FetchError("damaged file", permanent=True, detail=damage)
-        logger.info("%s is damaged (%s): starting again", target.name, damage)
-        resumed_at, started_again = 0, True
-    digest = sha256_of_file(part.path)
-    part.finish()
-    return Downloaded(target, url, target.stat().st_size, digest, resumed_at)
 
 
-def _receive(client: HttpClient, url: str, part: PartialFile) -> None:
+def _receive(client: HttpClient, url: str, part: PartialFile, patience: float) -> None:
     """Ask for what is missing, and append it as it comes."""
     offset = part.size if part.validator else 0
     headers = {"Range": f"bytes={offset}-", "If-Range": str(part.validator)} if offset else {}
-    budget = Budget(_PATIENCE)
+    clock = Clock(patience)
     try:
-        with client.open(url, headers=headers, budget=budget) as answer:
-            if answer.content_type == "text/html":
+        with client.open(url, clock, headers) as answer:
+            if content_type(answer) == "text/html":
                 raise FetchError("wrong content type", permanent=True, detail="a web page in place of the file")
-            _check_room(part, answer.content_length)
+            _check_room(part, answer.length_remaining)
             if answer.status != 206 or not offset:
                 part.begin(answer)
             elif not _continues(answer, part, offset):
                 part.discard()
                 raise FetchError("wrong range", permanent=False, detail=answer.headers.get("Content-Range", ""))
-            _append(answer, part, budget)
+            _append(answer, part, clock)
     except FetchError as error:
         if error.status != 416 or not offset:
             raise
@@ -102,7 +171,7 @@ def _receive(client: HttpClient, url: str, part: PartialFile) -> None:
         raise FetchError("wrong range", permanent=False, status=416) from error
 
 
-def _continues(answer: Answer, part: PartialFile, offset: int) -> bool:
+def _continues(answer: BaseHTTPResponse, part: PartialFile, offset: int) -> bool:
     """Whether a partial answer starts where our bytes end, and is of the file that they are of."""
     match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if match is None or int(match[1]) != offset or match[2] not in ("*", str(part.length)):
@@ -110,26 +179,26 @@ def _continues(answer: Answer, part: PartialFile, offset: int) -> bool:
     return validator_of(answer) in (None, part.validator)
 
 
-def _append(answer: Answer, part: PartialFile, budget: Budget) -> None:
+def _append(answer: BaseHTTPResponse, part: PartialFile, clock: Clock) -> None:
     bar = progress_bar(part.length, "B", part.target.name, initial=part.size, unit_scale=True, unit_divisor=1024)
     received = 0
     try:
         with bar, open(part.path, "ab") as file:
-            for block in answer.blocks(decompress=False):
+            for block in blocks(answer, clock, decompress=False):
                 file.write(block)
                 bar.update(len(block))
                 received += len(block)
                 if received >= _PROGRESS:
                     received = 0
-                    budget.renew()
+                    clock.renew()
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise UserError(
-            f"the disk is full after {part.size:,} bytes of {part.target.name}: make room and run the command again, "
-            "it goes on from there"
+            f"{part.path}: the disk is full after {part.size:,} bytes: make room and run the command again, it "
+            "continues from there"
         ) from error
 
 
@@ -144,20 +213,29 @@ def _check_room(part: PartialFile, needed: int | None) -> None:
         )
 
 
-def _damage(part: PartialFile) -> str | None:
-    """What is wrong with a file that has come: it is empty, or a ``.gz`` that does not unpack to its end."""
-    if part.size == 0:
-        return "it is empty"
-    if part.target.suffix != ".gz":
-        return None
-    try:
-        with (
-            open(part.path, "rb") as raw,
-            gzip.open(raw) as unpacked,
-            progress_bar(part.size, "B", f"check {part.target.name}", unit_scale=True, unit_divisor=1024) as bar,
-        ):
-            while unpacked.read(_GZIP_BLOCK):
+class _HashedFile(io.FileIO):
+    """A file whose digest grows as it is read from beginning to end."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        block = super().read(size)
+        self.sha256.update(block)
+        return block
+
+
+def _check(part: PartialFile) -> tuple[str, str]:
+    """Read a file once that has come: its SHA-256, and its damage: it is empty, or a ``.gz`` that does not unpack."""
+    with (
+        _HashedFile(part.path) as raw,
+        progress_bar(part.size, "B", f"check {part.target.name}", unit_scale=True, unit_divisor=1024) as bar,
+    ):
+        unpacked = gzip.GzipFile(fileobj=raw) if part.target.suffix == ".gz" else raw
+        try:
+            while unpacked.read(_BLOCK):
                 bar.update(raw.tell() - bar.n)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return str(error)
-    return None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            return "", str(error)
+        return raw.sha256.hexdigest(), "" if raw.tell() else "it is empty"

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-class FetchError(Exception):
-    """A URL could not be fetched.
+from urllib3 import exceptions
+
+from dataset_prep.readers.rejected import ReasonError
+
+# The first class that fits gives the reason: some of them are kinds of others.
+_REASONS = {
+    exceptions.NameResolutionError: "host not found",
+    exceptions.NewConnectionError: "no connection",
+    exceptions.TimeoutError: "timed out",
+    exceptions.SSLError: "no secure connection",
+    exceptions.ProtocolError: "connection cut",
+    exceptions.DecodeError: "damaged compression",
+    exceptions.HTTPError: "bad answer",
+}
+
+
+class FetchError(ReasonError):
+    """A URL could not be fetched; ``reason`` is ``404 Not Found``, ``timed out``, ``too large`` or the like.
 
     Attributes:
-        reason: one of a few fixed texts, fit for counting: ``404 Not Found``, ``timed out``, ``too large``.
         permanent: asking again would bring the same: the URL is dead. Otherwise it failed after all retries, and may
             work tomorrow.
         status: the HTTP status, where the server's answer was the reason.
-        detail: what is particular to this URL.
     """
 
     def __init__(self, reason: str, *, permanent: bool, status: int | None = None, detail: str = "") -> None:
-        super().__init__(f"{reason} ({detail})" if detail else reason)
-        self.reason = reason
+        super().__init__(reason, detail)
         self.permanent = permanent
         self.status = status
-        self.detail = detail
+
+
+@contextmanager
+def as_fetch_errors() -> Iterator[None]:
+    """Turn the library's errors into :class:`FetchError`. None of them is permanent: networks fail and recover."""
+    try:
+        yield
+    except exceptions.HTTPError as error:
+        reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
+        raise FetchError(reason, permanent=False, detail=str(error)) from error

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any, Self
 
 from recbole_msm4sr.core.errors import UserError
 
@@ -24,7 +25,7 @@ CREATE TABLE IF NOT EXISTS sources (
     reason TEXT,                 -- why it failed; NULL: stored
     detail TEXT NOT NULL,
     permanent INTEGER NOT NULL,  -- whether asking again is pointless
-    version TEXT NOT NULL,       -- what the outcome depends on besides the source: a file's time, limits
+    version TEXT NOT NULL,       -- a file's size and time
     tries INTEGER NOT NULL,      -- how often it was its turn, over all runs
     run INTEGER NOT NULL,        -- the latest run that asked
     asked REAL NOT NULL          -- when, in seconds since 1970
@@ -46,17 +47,8 @@ class Outcome:
     version: str = ""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A source's latest outcome, how often it was asked, and in which run last."""
-
-    outcome: Outcome
-    tries: int
-    run: int
-
-
 _OUTCOME = ", ".join(field.name for field in fields(Outcome))
-_SELECT = f"SELECT {_OUTCOME}, tries, run FROM sources WHERE source = ?"
+_SELECT = f"SELECT {_OUTCOME}, run FROM sources WHERE source = ?"
 _UPSERT = f"""
 INSERT INTO sources (source, {_OUTCOME}, tries, run, asked) VALUES (?, {", ".join("?" * len(fields(Outcome)))}, 1, ?, ?)
 ON CONFLICT (source) DO UPDATE SET {", ".join(f"{field.name} = excluded.{field.name}" for field in fields(Outcome))},
@@ -65,84 +57,78 @@ ON CONFLICT (source) DO UPDATE SET {", ".join(f"{field.name} = excluded.{field.n
 
 
 class Ledger:
-    """One row per source. Every record is a transaction of its own, so a killed run loses none.
+    """What is known of every source. Each record is a transaction of its own, so a killed run loses none.
 
     Safe for threads. One process at a time holds the file; the lock goes with the process.
+
+    Raises:
+        UserError: from all methods: another process holds the file, it is not a ledger or is damaged, or the disk is
+            full.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create the ledger.
-
-        Raises:
-            UserError: another process holds it, or the file is not a ledger.
-        """
         self.path = path
+        self.run = 0  # until start_run
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._readable():
+        with self._errors():
             self._base = sqlite3.connect(path, timeout=0.3, isolation_level=None, check_same_thread=False)
-            try:
-                self._open()
-            except BaseException:
-                self._base.close()
-                raise
-        self.run = 0  # until start_run
+        try:
+            self._open()
+        except BaseException:
+            self._base.close()
+            raise
 
     def _open(self) -> None:
         # Held by one process, the write-ahead log needs no shared memory, which network disks do not offer.
-        self._base.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._base.execute("PRAGMA journal_mode = WAL")
-        self._base.execute("PRAGMA synchronous = NORMAL")
-        (version,) = self._base.execute("PRAGMA user_version").fetchone()
+        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+            self._execute(f"PRAGMA {pragma}")
+        [(version,)] = self._execute("PRAGMA user_version")
         if version not in (0, _FORMAT):
             raise UserError(
                 f"{self.path} has format {version}, not {_FORMAT}: use the version that wrote it, or remove it"
             )
-        self._base.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_FORMAT}; COMMIT;")
+        with self._errors():
+            self._base.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_FORMAT}; COMMIT;")
 
     def start_run(self) -> None:
         """Begin a run: what is recorded from now on belongs to it."""
-        with self._lock:
-            cursor = self._base.execute("INSERT INTO runs (started) VALUES (?)", (time.time(),))
-            assert cursor.lastrowid is not None
-            self.run = cursor.lastrowid
+        [(self.run,)] = self._execute("INSERT INTO runs (started) VALUES (?) RETURNING number", time.time())
 
-    def get(self, source: str) -> Entry | None:
-        """What is known of a source."""
-        with self._lock:
-            row = self._base.execute(_SELECT, (source,)).fetchone()
-        if row is None:
-            return None
-        *outcome, tries, run = row
-        outcome[6] = bool(outcome[6])
-        return Entry(Outcome(*outcome), tries, run)
+    def get(self, source: str) -> tuple[Outcome, int] | None:
+        """What a source gave, and the number of the run that asked it last; None if it was never asked."""
+        for *outcome, run in self._execute(_SELECT, source):
+            return Outcome(*outcome), run
+        return None
 
     def record(self, source: str, outcome: Outcome) -> None:
-        """Write down what a source gave.
-
-        Raises:
-            sqlite3.OperationalError: the disk is full.
-        """
-        with self._lock:
-            self._base.execute(_UPSERT, (source, *astuple(outcome), self.run, time.time()))
+        """Write down what a source gave."""
+        self._execute(_UPSERT, source, *astuple(outcome), self.run, time.time())
 
     def close(self) -> None:
-        """Close the file and let other processes at it."""
+        """Close the file, so that other processes can have it."""
         self._base.close()
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _execute(self, statement: str, *values: Any) -> list[Any]:
+        with self._lock, self._errors():
+            return self._base.execute(statement, values).fetchall()
+
     @contextmanager
-    def _readable(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if "locked" in str(error):
-                raise UserError(f"{self.path} is in use: another run is fetching pictures for this data set") from error
-            raise UserError(
-                f"{self.path} cannot be opened ({error}): if it is damaged, remove it, and all is asked again"
-            ) from error
+            text = str(error)
+            if "locked" in text:
+                problem = "is in use by another process, which fetches pictures for this data set: wait for its end"
+            elif "full" in text or "readonly" in text or "disk I/O" in text:
+                problem = f"cannot be written ({text}): make room on the disk, and run the command again"
+            else:
+                problem = f"cannot be read ({text}): if it is damaged, remove it, and all pictures are asked for again"
+            raise UserError(f"{self.path} {problem}") from error

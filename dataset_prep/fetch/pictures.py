@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
-import threading
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from dataset_prep.fetch.client import HttpClient
-from dataset_prep.fetch.decode import PictureLimits
-from dataset_prep.fetch.ledger import Ledger
+from dataset_prep.fetch.ledger import Ledger, Outcome
 from dataset_prep.fetch.obtain import Obtainer
-from dataset_prep.fetch.picture_sources import choose_pictures, count_items, read_sources
+from dataset_prep.fetch.picture_sources import read_sources
 from dataset_prep.fetch.store import PictureStore
-from dataset_prep.fetch.workers import for_each
 from dataset_prep.layout import Layout
 from dataset_prep.progress import progress_bar
 from dataset_prep.readable import displayable, percent, size_as_text
@@ -27,7 +25,22 @@ from recbole_msm4sr.core.errors import UserError
 logger = logging.getLogger(__name__)
 
 MAX_PICTURES = 10
+_AHEAD = 1000  # items, so that a slow host does not hold up the others
 _LOW_COVERAGE = 0.5
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass
+class _Chosen:
+    """An item's pictures (names in the store), and what became of the sources before them."""
+
+    item_id: str
+    wanted: int
+    pictures: list[str] = field(default_factory=list)
+    missing: int = 0
+    failed: list[tuple[str, Outcome]] = field(default_factory=list)
 
 
 def collect_pictures(
@@ -36,20 +49,21 @@ def collect_pictures(
     client: HttpClient | None,
     workers: int = 16,
     max_pictures: int = MAX_PICTURES,
-    limits: PictureLimits = PictureLimits(),  # noqa: B008 - frozen
     retry_dead: bool = False,
+    silent_limit: int = 50,
 ) -> dict[str, Any]:
     """Fetch or copy the pictures of ``layout.picture_sources`` and write ``layout.pictures``.
 
-    Of every picture the first good source is taken. Killed at any moment, the next call goes on where it stopped:
+    Of every picture the first good source is taken. Killed at any moment, the next call continues where it stopped:
     the ledger knows what every source gave. Good and dead sources are not asked again, those that failed for now are.
 
     Args:
-        client: asks the sources, which are URLs, and sees to politeness; it is closed if the run fails. None: the
-            sources are absolute paths of files, which are linked or copied and stay as they are.
+        client: asks the sources, which are URLs, politely; it is stopped if the run fails. None: the sources are
+            absolute paths of files, which are linked or copied and stay as they are.
         workers: items that are worked on at once.
         max_pictures: most pictures of an item; equal ones count once.
         retry_dead: ask dead sources again, too.
+        silent_limit: failures in a row, none of them final, after which a host is left alone for this run.
 
     Returns:
         Figures. Of items: ``items``, ``items_with_pictures``, ``coverage``. Of pictures: ``wanted``, ``had``,
@@ -58,117 +72,137 @@ def collect_pictures(
         work another time.
 
     Raises:
-        UserError: the sources cannot be read, the disk is full, no server answers, or another run is at work.
+        UserError: the sources cannot be read, the disk is full, no server answers, or another process collects them.
     """
-    with _keeping_what_is_done(layout), Ledger(layout.ledger) as ledger:
+    sums = Counter(dict.fromkeys(("items", "items_with_pictures", "wanted", "had", "missing", "try_again"), 0))
+    failed = Rejected()
+    with _disk_errors(layout), Ledger(layout.ledger) as ledger:
         store = PictureStore(layout.picture_files)
         store.sweep()
         ledger.start_run()
-        obtainer = Obtainer(ledger, store, limits, client, retry_dead)
-        _obtain_all(layout, obtainer, workers, max_pictures)
-        _check_network(obtainer)
-        figures = _write_pictures(layout, obtainer, max_pictures)
+        obtainer = Obtainer(ledger, store, client, retry_dead, silent_limit)
+
+        def choose(item: tuple[str, list[list[str]]]) -> _Chosen:
+            return _choose(*item, obtainer, max_pictures)
+
+        def records(pool: ThreadPoolExecutor) -> Iterator[dict[str, Any]]:
+            with progress_bar(_count_lines(layout), "item", "pictures") as bar:
+                for chosen in _in_order(pool, choose, read_sources(layout.picture_sources)):
+                    _add(chosen, sums, failed)
+                    bar.set_postfix_str(f"{obtainer.counts['stored']:,} new pictures", refresh=False)
+                    bar.update()
+                    yield {"item_id": chosen.item_id, "pictures": chosen.pictures}
+            _check_network(obtainer)
+
+        with _stopping(obtainer, workers) as pool:
+            write_records(layout.pictures, records(pool))
         store.sweep()
-    _log(figures)
-    return figures
-
-
-def _obtain_all(layout: Layout, obtainer: Obtainer, workers: int, max_pictures: int) -> None:
-    """Ask for every picture; the ledger holds the outcome."""
-    counting = threading.Lock()
-    with progress_bar(count_items(layout.picture_sources), "item", "pictures") as bar:
-
-        def work(item: tuple[str, list[list[str]]]) -> None:
-            choose_pictures(item[1], obtainer.obtain, max_pictures)
-            with counting:
-                bar.set_postfix_str(f"{obtainer.counts['stored']:,} new pictures", refresh=False)
-                bar.update()
-
-        def stop() -> None:
-            logger.info("pictures: stopping, once the requests that are under way have ended")
-            obtainer.stop.set()
-            if obtainer.client is not None:
-                obtainer.client.close()
-
-        for_each(read_sources(layout.picture_sources), work, workers, stop)
-
-
-def _check_network(obtainer: Obtainer) -> None:
-    """Raise if nothing has ever been had, and no server has answered now: that is no property of the pictures."""
-    known = obtainer.counts["reused"] + obtainer.counts["dead_skipped"]
-    if obtainer.client is not None and obtainer.counts["asked"] and not obtainer.heard and not known:
-        raise UserError(
-            f"not one answer to the {obtainer.counts['asked']:,} URLs that were asked, the last one of them "
-            f"{obtainer.latest_failure}: check the network, and run the step again"
-        )
-
-
-def _write_pictures(layout: Layout, obtainer: Obtainer, max_pictures: int) -> dict[str, Any]:
-    """Write ``pictures.jsonl``: by the ledger alone, so the threads' order leaves no trace. Returns the figures."""
-    sums = Counter(dict.fromkeys(("items", "items_with_pictures", "wanted", "had", "missing", "try_again"), 0))
-    failed = Rejected()
-
-    def look_up(source: str) -> str | None:
-        outcome = obtainer.outcome(source)
-        if outcome.reason is not None:
-            failed.add(displayable(source, 300), outcome.reason, displayable(outcome.detail, 300))
-            sums["try_again"] += not outcome.permanent
-        return outcome.picture
-
-    def lines() -> Iterator[dict[str, Any]]:
-        for item_id, pictures in read_sources(layout.picture_sources):
-            chosen, n_missing = choose_pictures(pictures, look_up, max_pictures)
-            sums.update(
-                items=1,
-                items_with_pictures=int(bool(chosen)),
-                wanted=min(len(pictures), max_pictures),
-                had=len(chosen),
-                missing=n_missing,
-            )
-            yield {"item_id": item_id, "pictures": chosen}
-
-    write_records(layout.pictures, lines())
-    return {
+    figures = {
         **sums,
         "coverage": sums["items_with_pictures"] / sums["items"] if sums["items"] else 0.0,
         **{name: obtainer.counts[name] for name in ("asked", "stored", "bytes", "reused", "dead_skipped")},
         "failed": failed.as_dict(),
     }
+    _log(figures)
+    return figures
+
+
+def _choose(item_id: str, pictures: list[list[str]], obtainer: Obtainer, max_pictures: int) -> _Chosen:
+    """Of every picture the first source that is good, until there are ``max_pictures`` different ones."""
+    chosen = _Chosen(item_id, min(len(pictures), max_pictures))
+    for sources in pictures:
+        if len(chosen.pictures) == max_pictures:
+            break
+        for source in sources:
+            outcome = obtainer.obtain(source)
+            if outcome.picture is not None:
+                if outcome.picture not in chosen.pictures:
+                    chosen.pictures.append(outcome.picture)
+                break
+            chosen.failed.append((source, outcome))
+        else:
+            chosen.missing += 1
+    return chosen
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], entries: Iterable[T]) -> Iterator[R]:
+    """The results of ``work`` in the order of ``entries``, of which few are read ahead."""
+    waiting: deque[Future[R]] = deque()
+    for entry in entries:
+        waiting.append(pool.submit(work, entry))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+@contextmanager
+def _stopping(obtainer: Obtainer, workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are stopped, and waited for, if the block raises; on Ctrl-C, too."""
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield pool
+        except BaseException:
+            obtainer.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _add(chosen: _Chosen, sums: Counter[str], failed: Rejected) -> None:
+    sums.update(
+        items=1,
+        items_with_pictures=int(bool(chosen.pictures)),
+        wanted=chosen.wanted,
+        had=len(chosen.pictures),
+        missing=chosen.missing,
+        try_again=sum(not outcome.permanent for _, outcome in chosen.failed),
+    )
+    for source, outcome in chosen.failed:
+        failed.add(displayable(source, 300), str(outcome.reason), displayable(outcome.detail, 300))
+
+
+def _check_network(obtainer: Obtainer) -> None:
+    """Raise if nothing was ever fetched, and no server has answered now: the fault is not the pictures'."""
+    counts = obtainer.counts
+    known = counts["reused"] + counts["dead_skipped"] + counts["answered"]
+    if obtainer.client is not None and counts["asked"] and not known:
+        raise UserError(
+            f"not one answer to the {counts['asked']:,} URLs that were asked, the last one of them "
+            f"{displayable(obtainer.latest_failure)}: check the network, and run the step again"
+        )
+
+
+def _count_lines(layout: Layout) -> int:
+    """Number of items, for a progress bar; 0 if the file is missing, which the reader reports."""
+    if not layout.picture_sources.is_file():
+        return 0
+    with open(layout.picture_sources, "rb") as file:
+        return sum(1 for _ in file)
 
 
 def _log(figures: dict[str, Any]) -> None:
     logger.info(
-        "pictures: %d of %d items have one (%s), %d pictures in all; %d new (%s), %d known, %d dead sources not asked",
-        figures["items_with_pictures"],
-        figures["items"],
-        percent(figures["coverage"]),
-        figures["had"],
-        figures["stored"],
-        size_as_text(figures["bytes"]),
-        figures["reused"],
-        figures["dead_skipped"],
+        f"pictures: {figures['items_with_pictures']} of {figures['items']} items have one "
+        f"({percent(figures['coverage'])}), {figures['had']} pictures in all; {figures['stored']} new "
+        f"({size_as_text(figures['bytes'])}), {figures['reused']} known, {figures['dead_skipped']} dead ones not asked"
     )
     failed = figures["failed"]
     if failed["total"]:
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in failed["by_reason"].items())
         logger.warning(
-            "pictures: %d of %d are missing; sources failed: %s; %s; %d of them may work another time",
-            figures["missing"],
-            figures["wanted"],
-            reasons,
-            "; ".join(failed["examples"]),
-            figures["try_again"],
+            f"pictures: {figures['missing']} of {figures['wanted']} are missing; sources failed: {reasons}; "
+            f"{'; '.join(failed['examples'])}; {figures['try_again']} of them may work another time"
         )
     if figures["coverage"] < _LOW_COVERAGE:
         logger.warning("pictures: coverage is low: most items have no picture, and images will say little about them")
 
 
 @contextmanager
-def _keeping_what_is_done(layout: Layout) -> Iterator[None]:
+def _disk_errors(layout: Layout) -> Iterator[None]:
     """Say what it means when nothing can be written any more: a full disk, above all."""
     try:
         yield
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         raise UserError(
             f"the pictures cannot be kept in {layout.prep} ({error}): what is there is whole and stays; "
             "make room on the disk, and run the step again"

@@ -8,8 +8,6 @@ import shutil
 import threading
 from pathlib import Path
 
-_INCOMING = ".incoming"
-
 
 class PictureStore:
     """Files ``ab/abcdef....jpg`` below ``folder``: the SHA-256 of the content and the format's own ending.
@@ -19,7 +17,7 @@ class PictureStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._incoming = folder / _INCOMING
+        self._incoming = folder / ".incoming"
         self._lock = threading.Lock()
 
     def sweep(self) -> None:
@@ -34,13 +32,13 @@ class PictureStore:
         except FileNotFoundError:
             return False
 
-    def add(self, body: bytes, suffix: str, source: Path | None = None) -> tuple[str, bool]:
+    def add(self, body: bytes, suffix: str, original: Path | None = None) -> tuple[str, bool]:
         """Store a picture.
 
         Args:
             body: the file's content.
             suffix: the ending, ``.jpg``.
-            source: a file with this content. It is linked instead of written anew, if the file system can.
+            original: a file with this content. It is linked instead of written anew, if the file system can.
 
         Returns:
             Its name below the folder, and whether it is new there.
@@ -58,8 +56,11 @@ class PictureStore:
         self._incoming.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(exist_ok=True)
         try:
-            if source is None or not _link(source, temporary):
-                temporary.write_bytes(body)
+            if original is None or not _link(original, temporary):
+                with open(temporary, "wb") as file:
+                    file.write(body)
+                    file.flush()
+                    os.fsync(file.fileno())
             with self._lock:
                 is_new = not self.has(name, len(body))
                 if is_new:
@@ -69,10 +70,10 @@ class PictureStore:
         return name, is_new
 
 
-def _link(source: Path, target: Path) -> bool:
+def _link(original: Path, target: Path) -> bool:
     """Make a hard link; false where there can be none: to another disk, or to somebody else's file."""
     try:
-        os.link(os.path.realpath(source), target)
+        os.link(os.path.realpath(original), target)
     except OSError:
         return False
     return True

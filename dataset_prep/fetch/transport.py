@@ -1,116 +1,146 @@
-"""From a URL to a connection: proxies, addresses, certificates, and a pool of connections for each host."""
+"""From a URL to an answer: proxies, checked addresses, certificates, and urllib3's pools of connections."""
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
+import time
 from collections.abc import Mapping
-from functools import cached_property
+from contextlib import suppress
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import certifi
-from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager
-from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NewConnectionError, ProxySchemeUnknown
-from urllib3.util import Timeout, Url, make_headers, parse_url
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, Timeout
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import LocationParseError, NewConnectionError, ProxySchemeUnknown
+from urllib3.response import HTTPResponse
+from urllib3.util import Url, make_headers, parse_url
+from urllib3.util.connection import create_connection
 
-from dataset_prep.fetch.addresses import is_address, is_public, resolve
-from dataset_prep.fetch.answer import as_fetch_errors
-from dataset_prep.fetch.budget import Budget
-from dataset_prep.fetch.connections import use_prompt_connections
-from dataset_prep.fetch.errors import FetchError
+from dataset_prep.fetch.addresses import public_addresses, refuse_private_name
+from dataset_prep.fetch.errors import as_fetch_errors
 from recbole_msm4sr.core.errors import UserError
 
-PORTS = {"http": 80, "https": 443}
+
+class _Connection(HTTPConnection):
+    """A connection that checks the address it goes to, and does not wait forever for the head of an answer."""
+
+    public_only: bool
+    sockets: WeakSet[socket.socket]
+
+    def _new_conn(self) -> socket.socket:
+        if not self.public_only:
+            return super()._new_conn()
+        failure: OSError | None = None
+        for address in public_addresses(self.host, self.port):
+            try:
+                return create_connection((address, self.port), self.timeout, socket_options=self.socket_options)
+            except OSError as error:  # such as an IPv6 address where the network has none
+                failure = error
+        raise NewConnectionError(self, str(failure)) from failure
+
+    def connect(self) -> None:
+        super().connect()
+        self.sockets.add(self.sock)
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+        """Let the read timeout limit the whole head: ``http.client`` applies it to every single read."""
+        start, seconds = time.monotonic(), self.timeout or threading.TIMEOUT_MAX
+        timer = threading.Timer(seconds, shut_down, (self.sock,))
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()
+        finally:
+            timer.cancel()
+            if time.monotonic() - start >= seconds:  # whatever the interrupted read made of it
+                self.close()
+                raise TimeoutError(f"no complete answer within {seconds:g} s")
 
 
 class Transport:
     """Sends single GET requests, without redirects and retries.
 
     Proxies are taken from the environment (``http_proxy``, ``https_proxy``, ``no_proxy``). A proxy resolves names
-    itself, so behind one the check for private addresses covers those that are spelled out, and the rest is the
-    proxy's.
+    itself, so behind one only addresses that the URL spells out are checked here.
 
     Args:
         per_host: connections to a host that are kept open.
-        timeout: seconds to connect, and to read.
-        allow_private: connect to addresses that are not on the public internet too.
+        allow_private: connect to addresses that are not on the public internet, too.
 
     Raises:
         UserError: the environment names a proxy of an unknown kind.
     """
 
-    def __init__(self, per_host: int, timeout: tuple[float, float], *, allow_private: bool) -> None:
-        self.timeout = timeout
-        self.allow_private = allow_private
-        self._per_host = per_host
-        self._direct = PoolManager(num_pools=64, maxsize=per_host)
-        self._proxies = {scheme: self._proxy(url) for scheme, url in getproxies().items() if scheme in PORTS}
-        for manager in (self._direct, *self._proxies.values()):
-            use_prompt_connections(manager)
+    def __init__(self, per_host: int, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        # The system's certificates and certifi's: some Pythons come without the former, some networks need them.
+        tls = ssl.create_default_context()
+        tls.load_verify_locations(certifi.where())
+        options: dict[str, Any] = {"num_pools": 64, "maxsize": per_host, "ssl_context": tls}
+        self._direct = PoolManager(**options)
+        self._direct.pool_classes_by_scheme = self._pools(public_only=not allow_private)
+        self._proxies = {scheme: _proxy(url, options) for scheme, url in getproxies().items() if scheme in _KINDS}
+        for proxy in self._proxies.values():
+            proxy.pool_classes_by_scheme = self._pools(public_only=False)
 
-    def close(self) -> None:
-        """Close the connections that are idle."""
-        for manager in (self._direct, *self._proxies.values()):
-            manager.clear()
-
-    def get(self, url: Url, headers: Mapping[str, str], budget: Budget) -> BaseHTTPResponse:
+    def get(self, url: Url, headers: Mapping[str, str], timeout: Timeout) -> BaseHTTPResponse:
         """The answer to a GET, whatever its status, with its body still to be read.
 
         Raises:
             FetchError: there is no connection or no answer, or the address is private.
         """
-        scheme, host = str(url.scheme), str(url.host).strip("[]")
-        proxy = self._proxies.get(scheme)
-        if proxy is not None and not proxy_bypass(host):
-            if not self.allow_private and (host == "localhost" or (is_address(host) and not is_public(host))):
-                raise FetchError("private address", permanent=True, detail=host)
-            with as_fetch_errors():
-                return self._send(proxy, url.url, headers, budget)
-        port = url.port or PORTS[scheme]
-        tls = {"server_hostname": host, "ssl_context": self._tls} if scheme == "https" else {}
-        *others, last = resolve(host, port, allow_private=self.allow_private)
+        host = str(url.host).strip("[]")
+        proxy = None if proxy_bypass(host) else self._proxies.get(str(url.scheme))
+        if proxy is not None and not self._allow_private:
+            refuse_private_name(host)
         with as_fetch_errors():
-            for address in others:
-                try:
-                    pool = self._direct.connection_from_host(address, port, scheme, tls)
-                    return self._send(pool, url.request_uri, headers, budget)
-                except (NewConnectionError, ConnectTimeoutError):
-                    continue  # such as an IPv6 address where the network has none
-            pool = self._direct.connection_from_host(last, port, scheme, tls)
-            return self._send(pool, url.request_uri, headers, budget)
-
-    def _send(
-        self, via: HTTPConnectionPool | ProxyManager, target: str, headers: Mapping[str, str], budget: Budget
-    ) -> BaseHTTPResponse:
-        connect, read = (min(limit, budget.left()) for limit in self.timeout)
-        return via.urlopen(
-            "GET",
-            target,
-            headers=headers,
-            timeout=Timeout(connect=connect, read=read),
-            redirect=False,
-            retries=False,
-            preload_content=False,
-        )
-
-    @cached_property  # it takes longer than a request, and many clients need none
-    def _tls(self) -> ssl.SSLContext:
-        """The system's certificates and certifi's: some Pythons come without the former, some networks need them."""
-        context = ssl.create_default_context()
-        context.load_verify_locations(certifi.where())
-        return context
-
-    def _proxy(self, url: str) -> ProxyManager:
-        try:
-            parts = parse_url(url if "://" in url else f"http://{url}")
-            return ProxyManager(
-                parts.url,
-                num_pools=64,
-                maxsize=self._per_host,
-                ssl_context=self._tls,
-                proxy_headers=make_headers(proxy_basic_auth=parts.auth) if parts.auth else None,
+            return (proxy or self._direct).urlopen(
+                "GET",
+                url.url,
+                headers=headers,
+                timeout=timeout,
+                redirect=False,
+                retries=False,
+                preload_content=False,
             )
-        except (ProxySchemeUnknown, LocationParseError) as error:
-            raise UserError(
-                f"the proxy in the environment cannot be used ({error}): http and https ones can"
-            ) from error
+
+    def shut_down(self) -> None:
+        """Wake the threads that wait for a server, which get a :class:`FetchError`."""
+        for connection in list(self._sockets):
+            shut_down(connection)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        for manager in (self._direct, *self._proxies.values()):
+            manager.clear()
+
+    def _pools(self, *, public_only: bool) -> dict[str, Any]:
+        """urllib3's pools by scheme, with :class:`_Connection` for a connection."""
+        attributes = {"public_only": public_only, "sockets": self._sockets}
+        return {
+            scheme: type(pool.__name__, (pool,), {"ConnectionCls": type("Connection", (_Connection, kind), attributes)})
+            for scheme, (pool, kind) in _KINDS.items()
+        }
+
+
+_KINDS = {"http": (HTTPConnectionPool, HTTPConnection), "https": (HTTPSConnectionPool, HTTPSConnection)}
+
+
+def shut_down(connection: socket.socket) -> None:
+    """Wake the thread that reads from a connection, if it is still open."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _proxy(url: str, options: Mapping[str, Any]) -> ProxyManager:
+    try:
+        parts = parse_url(url if "://" in url else f"http://{url}")
+        credentials = make_headers(proxy_basic_auth=parts.auth) if parts.auth else None
+        return ProxyManager(parts.url, proxy_headers=credentials, **options)
+    except (ProxySchemeUnknown, LocationParseError) as error:
+        raise UserError(f"the proxy in the environment cannot be used ({error}): use an http or https proxy") from error

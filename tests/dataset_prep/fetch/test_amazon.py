@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fault_server import FaultServer, ranged, status
 
-from dataset_prep.fetch.amazon import RawFiles, amazon_paths, get_amazon
+from dataset_prep.fetch.amazon import amazon_paths, get_amazon
 from dataset_prep.fetch.client import HttpClient
 from dataset_prep.fetch.releases import AMAZON, REVIEWS, release_files
 from dataset_prep.layout import Layout
@@ -27,7 +27,7 @@ def layout(tmp_path: Path) -> Layout:
     return Layout.of(tmp_path / "dataset" / "Pantry")
 
 
-def get(layout: Layout, release: int, category: str, reviews: str, **options: Any) -> RawFiles:
+def get(layout: Layout, release: int, category: str, reviews: str, **options: Any) -> dict[str, Any]:
     with HttpClient(allow_private=True, backoff=0.01, retries=1, timeout=(2.0, 0.3)) as client:
         return get_amazon(layout, release, category, reviews, client=client, **options)
 
@@ -94,10 +94,11 @@ def test_an_unknown_release_or_kind_is_told_which_there_are() -> None:
 def test_files_of_a_folder_are_found_where_they_are(layout: Layout, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     fill(raw, "deep/er/Prime_Pantry_5.json", "meta_Prime_Pantry.json.gz", "Prime_Pantry.json.gz", "meta_Books.json.gz")
-    found = get(layout, 2018, "Prime_Pantry", "5-core", raw=raw)
+    figures = get(layout, 2018, "Prime_Pantry", "5-core", raw=raw)
+    found = amazon_paths(layout, 2018, "Prime_Pantry", "5-core", raw=raw)
     assert found.reviews == raw / "deep" / "er" / "Prime_Pantry_5.json"
     assert found.metadata == raw / "meta_Prime_Pantry.json.gz"
-    assert found.figures["metadata"] == {"file": str(found.metadata), "bytes": len("meta_Prime_Pantry.json.gz")}
+    assert figures["metadata"] == {"file": str(found.metadata), "bytes": len("meta_Prime_Pantry.json.gz")}
     assert not layout.root.exists()
 
 
@@ -136,14 +137,14 @@ def test_a_missing_file_is_named(layout: Layout, tmp_path: Path) -> None:
 def test_both_files_are_downloaded_from_a_mirror(fault_server: FaultServer, layout: Layout) -> None:
     fault_server.serve("/m/categoryFilesSmall/Prime_Pantry_5.json.gz", ranged(REVIEW_FILE))
     fault_server.serve("/m/metaFiles2/meta_Prime_Pantry.json.gz", ranged(METADATA_FILE))
-    found = get(layout, 2018, "Prime_Pantry", "5-core", mirror=fault_server.url("/m"))
+    figures = get(layout, 2018, "Prime_Pantry", "5-core", mirror=fault_server.url("/m"))
+    found = amazon_paths(layout, 2018, "Prime_Pantry", "5-core")
     assert found.reviews.read_bytes() == REVIEW_FILE
     assert found.metadata.read_bytes() == METADATA_FILE
-    assert found == RawFiles(**vars(amazon_paths(layout, 2018, "Prime_Pantry", "5-core")) | {"figures": found.figures})
-    assert json.loads(json.dumps(found.figures)) == found.figures
-    assert found.figures["reviews"]["url"] == fault_server.url("/m/categoryFilesSmall/Prime_Pantry_5.json.gz")
-    assert found.figures["reviews"]["file"] == "prep/raw/categoryFilesSmall/Prime_Pantry_5.json.gz"
-    assert found.figures["reviews"]["bytes"] == len(REVIEW_FILE)
+    assert json.loads(json.dumps(figures)) == figures
+    assert figures["reviews"]["url"] == fault_server.url("/m/categoryFilesSmall/Prime_Pantry_5.json.gz")
+    assert figures["reviews"]["file"] == "prep/raw/categoryFilesSmall/Prime_Pantry_5.json.gz"
+    assert figures["reviews"]["bytes"] == len(REVIEW_FILE)
 
 
 def test_a_file_that_is_there_is_not_asked_for_again(fault_server: FaultServer, layout: Layout) -> None:
@@ -151,7 +152,7 @@ def test_a_file_that_is_there_is_not_asked_for_again(fault_server: FaultServer, 
     url = fault_server.serve("/metaFiles2/meta_Books.json.gz", status(404), ranged(METADATA_FILE))
     with pytest.raises(UserError, match=rf"meta_Books\.json\.gz cannot be downloaded \({url}: 404 Not Found\)"):
         get(layout, 2018, "Books", "full", mirror=fault_server.url("/"))
-    figures = get(layout, 2018, "Books", "full", mirror=fault_server.url("/")).figures
+    figures = get(layout, 2018, "Books", "full", mirror=fault_server.url("/"))
     assert figures["reviews"]["url"] is None
     assert len(figures["reviews"]["sha256"]) == 64
     assert len(fault_server.log_of("/categoryFiles/Books.json.gz")) == 1
@@ -164,7 +165,7 @@ def test_the_next_base_is_asked_where_one_has_nothing(
     monkeypatch.setitem(AMAZON, 2018, AMAZON[2018].__class__(**vars(AMAZON[2018]) | {"bases": bases}))
     fault_server.serve("/there/categoryFiles/Books.json.gz", ranged(REVIEW_FILE))
     fault_server.serve("/there/metaFiles2/meta_Books.json.gz", ranged(METADATA_FILE))
-    assert get(layout, 2018, "Books", "full").figures["metadata"]["url"].startswith(bases[1])
+    assert get(layout, 2018, "Books", "full")["metadata"]["url"].startswith(bases[1])
 
 
 def test_what_one_base_has_sent_is_kept_for_it(
@@ -181,9 +182,9 @@ def test_what_one_base_has_sent_is_kept_for_it(
     )
     fault_server.serve("/first/metaFiles2/meta_Books.json.gz", ranged(METADATA_FILE))
     fault_server.serve("/second/categoryFiles/Books.json.gz", ranged(REVIEW_FILE))
-    with pytest.raises(UserError, match="it goes on where it stopped"):
+    with pytest.raises(UserError, match="it continues where it stopped"):
         get(layout, 2018, "Books", "full")
-    assert get(layout, 2018, "Books", "full").figures["reviews"]["resumed_at"] == 50
+    assert get(layout, 2018, "Books", "full")["reviews"]["resumed_at"] == 50
     assert not fault_server.log_of("/second/categoryFiles/Books.json.gz")
 
 
@@ -194,5 +195,5 @@ def test_the_real_metadata_of_gift_cards_is_found(layout: Layout, tmp_path: Path
     raw.mkdir()
     (raw / "Gift_Cards.json").write_text('{"reviewerID": "A", "asin": "B"}\n')
     (raw / "meta_Gift_Cards.json.gz").symlink_to((GIFT_CARDS / "meta_Gift_Cards.json.gz").resolve())
-    found = get(layout, 2018, "Gift_Cards", "full", raw=raw)
-    assert found.figures["metadata"]["bytes"] == 389_825
+    figures = get(layout, 2018, "Gift_Cards", "full", raw=raw)
+    assert figures["metadata"]["bytes"] == 389_825

@@ -67,17 +67,6 @@ def test_a_failure_that_stays_is_given_up_and_not_permanent(fault_server: FaultS
     assert len(fault_server.requests) == 3
 
 
-def test_back_off_doubles_and_varies(monkeypatch: pytest.MonkeyPatch) -> None:
-    with client_for_tests(backoff=1.0) as client:
-        slept: list[float] = []
-        monkeypatch.setattr(client._hosts, "sleep", slept.append)
-        for failures in (1, 1, 2, 3, 40):
-            client.wait_before_retry(failures)
-    assert slept[0] != slept[1]
-    for seconds, average in zip(slept, (1, 1, 2, 4, 60), strict=True):
-        assert average / 2 <= seconds <= average * 1.5
-
-
 def test_retry_after_pauses_the_whole_host_and_no_other(fault_server: FaultServer) -> None:
     limited = fault_server.serve("/limited.jpg", status(429, Retry_After="1"), body(PICTURE))
     fault_server.serve("/same_host.jpg", body(PICTURE))
@@ -166,14 +155,6 @@ def test_an_empty_body_is_a_failure(fault_server: FaultServer) -> None:
     assert len(fault_server.requests) == 2
 
 
-def test_a_wrong_content_type_is_permanent(fault_server: FaultServer) -> None:
-    url = fault_server.serve("/page.jpg", body(b"<html>", "text/html; charset=utf-8"))
-    with client_for_tests() as client, pytest.raises(FetchError) as caught:
-        client.fetch(url, max_bytes=100, deadline_seconds=5, content_types=("image/",))
-    assert (caught.value.reason, caught.value.permanent) == ("wrong content type", True)
-    assert caught.value.detail == "text/html"
-
-
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_body_that_is_too_large_is_not_read_to_the_end(fault_server: FaultServer, announced: bool) -> None:
     large = bytes(50_000_000)
@@ -223,9 +204,9 @@ def test_a_long_chain_of_redirects_is_given_up(fault_server: FaultServer) -> Non
     for number in range(10):
         fault_server.serve(f"/{number}.jpg", status(302, Location=f"/{number + 1}.jpg"))
     with pytest.raises(FetchError) as caught:
-        fetch(fault_server.url("/0.jpg"), max_redirects=3)
+        fetch(fault_server.url("/0.jpg"))
     assert (caught.value.reason, caught.value.permanent) == ("too many redirects", True)
-    assert len(fault_server.requests) == 4
+    assert len(fault_server.requests) == 6
 
 
 @pytest.mark.parametrize("url", ["ftp://host/a.jpg", "file:///etc/passwd", "data:image/png;base64,AAAA", "/a.jpg", ""])
@@ -384,13 +365,13 @@ def test_a_proxy_of_the_environment_is_used(fault_server: FaultServer, monkeypat
             fetch(f"http://{host}/a.jpg", allow_private=False)
 
 
-def test_closing_wakes_whoever_waits(fault_server: FaultServer) -> None:
+def test_stopping_wakes_whoever_waits(fault_server: FaultServer) -> None:
     url = fault_server.serve("/limited.jpg", status(429, Retry_After="60"))
     client = client_for_tests()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.fetch, url, max_bytes=100, deadline_seconds=5)
         while not fault_server.requests:
             time.sleep(0.005)
-        client.close()
+        client.stop()
         with pytest.raises(FetchError, match="client closed"):
             waiting.result(timeout=5)

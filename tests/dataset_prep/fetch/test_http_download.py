@@ -20,7 +20,7 @@ from fault_server import FaultServer, Handler, Route, body, cut, ranged, stall, 
 
 import dataset_prep.fetch.download as download_module
 from dataset_prep.fetch.client import HttpClient
-from dataset_prep.fetch.download import Downloaded, download
+from dataset_prep.fetch.download import download
 from dataset_prep.fetch.errors import FetchError
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import sha256_of_file
@@ -30,9 +30,9 @@ DATA = gzip.compress(random.Random(7).randbytes(400_000), mtime=0)
 OTHER = gzip.compress(random.Random(8).randbytes(400_000), mtime=0)
 
 
-def get(url: str, target: Path, **options: Any) -> Downloaded:
+def get(url: str, target: Path, patience: float = 60.0, **options: Any) -> dict[str, Any]:
     with HttpClient(**{"allow_private": True, "backoff": 0.01, "timeout": (2.0, 0.3), **options}) as client:
-        return download(client, url, target)
+        return download(client, url, target, patience=patience)
 
 
 def ranges(server: FaultServer) -> list[str | None]:
@@ -51,7 +51,8 @@ def test_a_file_arrives_whole_and_nothing_stays_beside_it(fault_server: FaultSer
     target = tmp_path / "deep" / "a.json.gz"
     got = get(fault_server.serve("/a.json.gz", ranged(DATA)), target)
     assert target.read_bytes() == DATA
-    assert got == Downloaded(target, fault_server.url("/a.json.gz"), len(DATA), sha256_of_file(target), 0)
+    url = fault_server.url("/a.json.gz")
+    assert got == {"bytes": len(DATA), "url": url, "sha256": sha256_of_file(target), "resumed_at": 0}
     assert list(target.parent.iterdir()) == [target]
 
 
@@ -74,7 +75,7 @@ def test_a_later_run_goes_on_where_the_last_one_stopped(fault_server: FaultServe
     url = fault_server.serve("/a.gz", ranged(DATA, at_most=150_000), status(503), ranged(DATA))
     assert leave_part(url, target) == 150_000
     assert leave_part(url, target) == 150_000
-    assert get(url, target).resumed_at == 150_000
+    assert get(url, target)["resumed_at"] == 150_000
     assert target.read_bytes() == DATA
     assert ranges(fault_server) == [None, "bytes=150000-", "bytes=150000-"]
 
@@ -84,7 +85,7 @@ def test_a_date_serves_where_there_is_no_strong_etag(fault_server: FaultServer, 
     options: dict[str, Any] = {"etag": 'W/"weak"', "last_modified": date}
     url = fault_server.serve("/a.gz", ranged(DATA, at_most=150_000, **options), ranged(DATA, **options))
     leave_part(url, tmp_path / "a.gz")
-    assert get(url, tmp_path / "a.gz").resumed_at == 150_000
+    assert get(url, tmp_path / "a.gz")["resumed_at"] == 150_000
     assert fault_server.requests[1].headers["If-Range"] == date
 
 
@@ -100,7 +101,7 @@ def test_a_server_without_validators_starts_again(fault_server: FaultServer, tmp
     target = tmp_path / "a.gz"
     url = fault_server.serve("/a.gz", ranged(DATA, at_most=150_000, etag=""), ranged(OTHER, etag=""))
     leave_part(url, target)
-    assert get(url, target).resumed_at == 0
+    assert get(url, target)["resumed_at"] == 0
     assert target.read_bytes() == OTHER
     assert ranges(fault_server) == [None, None]
 
@@ -187,7 +188,7 @@ def test_notes_of_an_interrupted_run_that_cannot_be_read_start_again(fault_serve
     url = fault_server.serve("/a.gz", ranged(DATA, at_most=150_000), ranged(DATA))
     leave_part(url, target)
     (tmp_path / "a.gz.part.json").write_text("{")
-    assert get(url, target).resumed_at == 0
+    assert get(url, target)["resumed_at"] == 0
     assert target.read_bytes() == DATA
 
 
@@ -213,7 +214,7 @@ def test_kill_minus_9_loses_nothing_that_has_come(fault_server: FaultServer, tmp
         assert process.wait() == -signal.SIGKILL
     left = part.stat().st_size
     assert not target.exists()
-    assert get(url, target).resumed_at == left > 60_000
+    assert get(url, target)["resumed_at"] == left > 60_000
     assert target.read_bytes() == DATA
     assert ranges(fault_server)[1] == f"bytes={left}-"
 
@@ -224,14 +225,18 @@ def test_kill_minus_9_before_the_rename_needs_no_further_request(
     target = tmp_path / "a.gz"
     url = fault_server.serve("/a.gz", ranged(DATA))
 
-    def killed(_: object) -> None:
-        raise KeyboardInterrupt
+    replace = os.replace
+
+    def killed(source: Path, name: Path) -> None:
+        if name == target:
+            raise KeyboardInterrupt
+        replace(source, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(download_module, "_damage", killed)
+        patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             get(url, target)
-    assert get(url, target).resumed_at == len(DATA)
+    assert get(url, target)["resumed_at"] == len(DATA)
     assert target.read_bytes() == DATA
     assert len(fault_server.requests) == 1
 
@@ -265,7 +270,7 @@ def test_a_full_disk_keeps_what_has_come(
     left = (tmp_path / "a.gz.part").read_bytes()
     assert 0 < len(left) <= 100_000
     assert DATA.startswith(left)
-    assert get(url, target).resumed_at == len(left)
+    assert get(url, target)["resumed_at"] == len(left)
     assert target.read_bytes() == DATA
 
 
@@ -279,11 +284,8 @@ def test_a_file_that_will_not_fit_is_not_begun(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_connection_that_only_trickles_is_opened_anew(
-    fault_server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(download_module, "_PATIENCE", 0.3)
+def test_a_connection_that_only_trickles_is_opened_anew(fault_server: FaultServer, tmp_path: Path) -> None:
     slow = ranged(DATA, block=1000, interval=0.02)
-    get(fault_server.serve("/a.gz", slow, ranged(DATA)), tmp_path / "a.gz")
+    get(fault_server.serve("/a.gz", slow, ranged(DATA)), tmp_path / "a.gz", patience=0.3)
     assert (tmp_path / "a.gz").read_bytes() == DATA
     assert len(fault_server.requests) == 2

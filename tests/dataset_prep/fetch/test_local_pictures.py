@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dataset_prep.fetch.decode import PictureLimits, decode
-from dataset_prep.fetch.folder import find_pictures
+from dataset_prep.fetch.decode import decode
 from dataset_prep.fetch.missing import missing_pictures
-from dataset_prep.fetch.picture_sources import write_folder_sources
+from dataset_prep.fetch.picture_sources import find_pictures, write_folder_sources
 from dataset_prep.fetch.pictures import collect_pictures
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import write_records
@@ -75,7 +74,7 @@ def test_a_folder_becomes_pictures_and_stays_as_it_was(tmp_path: Path, layout: L
     assert result(layout)["A"][0] == result(layout)["B"][0]
     assert (figures["stored"], figures["reused"], figures["asked"], figures["missing"]) == (2, 1, 5, 2)
     assert set(figures["failed"]["by_reason"]) == {"cannot be decoded", "not a JPEG, PNG, GIF, WebP or BMP picture"}
-    assert [entry.item_id for entry in missing_pictures(layout)] == ["C"]
+    assert [item for item, _ in missing_pictures(layout)] == ["C"]
     assert (layout.picture_files / result(layout)["A"][1]).samefile(folder / "A_2.jpg")  # no second copy on the disk
     assert state_of(folder) == before
     layout.pictures.unlink()  # as before the first collection has ended
@@ -107,7 +106,7 @@ def test_what_changed_is_read_again_and_nothing_else(tmp_path: Path, layout: Lay
 def test_only_regular_files_within_the_limits_are_read(tmp_path: Path, layout: Layout) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     good = draw(tmp_path / "good.png")
-    (tmp_path / "large.png").write_bytes(bytes(5000))
+    (tmp_path / "large.png").write_bytes(bytes(20_000_001))
     sources = {
         "pipe": f"{tmp_path}/pipe.png",  # opening it would wait for ever
         "folder": str(tmp_path),
@@ -120,7 +119,7 @@ def test_only_regular_files_within_the_limits_are_read(tmp_path: Path, layout: L
         "good": str(good),
     }
     write_records(layout.picture_sources, ({"item_id": item, "pictures": [[sources[item]]]} for item in sources))
-    figures = collect_pictures(layout, client=None, limits=PictureLimits(max_bytes=4000))
+    figures = collect_pictures(layout, client=None)
     assert [item for item, found in result(layout).items() if found] == ["good"]
     assert figures["failed"]["by_reason"] == {
         "not a file": 3,

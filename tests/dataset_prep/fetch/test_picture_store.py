@@ -69,12 +69,10 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     store = PictureStore(tmp_path)
     kept, _ = store.add(b"earlier", ".png")
 
-    def half(path: Path, data: bytes) -> int:
-        with open(path, "wb") as file:
-            file.write(data[: len(data) // 2])
+    def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         store.add(b"a picture", ".png")
     assert files_below(tmp_path) == [kept]
