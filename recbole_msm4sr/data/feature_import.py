@@ -6,9 +6,10 @@ replaces an earlier store only with ``overwrite``.
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
-import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from recbole_msm4sr.data.array_pickle import PickledArray, load_array_pickle
 from recbole_msm4sr.data.feature_store import FeatureStore
 
 _NPZ_ARRAYS = ("item_id", "offsets", "vectors")
+_MOST_DEFLATED = 1100  # bytes that one byte of deflated data can stand for, at most 1,032
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _UNKNOWN = "unknown"
 
 
@@ -51,10 +54,7 @@ def import_npz(
         raise UserError(f"{path}: offsets must rise from 0 to the number of vectors, {len(vectors)}")
     rows = (vectors[starts[i] : starts[i + 1]] for i in range(len(item_id)))
     tokens = item_id.astype(str).tolist()
-    options = {"imported_from": path.name, "format": "npz"}
-    return FeatureStore.write(
-        out, tokens, rows, encoder=encoder, revision=revision, options=options, overwrite=overwrite
-    )
+    return _write(path, "npz", out, tokens, rows, encoder=encoder, revision=revision, overwrite=overwrite)
 
 
 def import_mp4sr(
@@ -80,10 +80,7 @@ def import_mp4sr(
         raise UserError(f"{path} holds a {type(content).__name__}: it must be a dict of item -> list of vectors")
     tokens = [_token(path, key) for key in content]
     rows = (_stacked(path, token, vectors) for token, vectors in zip(tokens, content.values(), strict=True))
-    options = {"imported_from": path.name, "format": "mp4sr"}
-    return FeatureStore.write(
-        out, tokens, rows, encoder=encoder, revision=revision, options=options, overwrite=overwrite
-    )
+    return _write(path, "mp4sr", out, tokens, rows, encoder=encoder, revision=revision, overwrite=overwrite)
 
 
 def import_unisrec(
@@ -127,16 +124,28 @@ def import_unisrec(
         )
     table = np.memmap(path, dtype="<f4", mode="r", shape=(len(index), vector_dim))
     rows = (table[row : row + 1] for row in index.values())
-    options = {"imported_from": path.name, "format": "unisrec"}
-    return FeatureStore.write(
-        out, list(index), rows, encoder=encoder, revision=revision, options=options, overwrite=overwrite
-    )
+    return _write(path, "unisrec", out, list(index), rows, encoder=encoder, revision=revision, overwrite=overwrite)
+
+
+def _write(
+    source: Path,
+    kind: str,
+    out: str | os.PathLike[str],
+    tokens: Sequence[str],
+    rows: Iterable[npt.NDArray[Any]],
+    **named: Any,
+) -> FeatureStore:
+    """Write the store, with the source's name before whatever does not fit."""
+    try:
+        return FeatureStore.write(out, tokens, rows, options={"imported_from": source.name, "format": kind}, **named)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
 
 
 def _existing(source: str | os.PathLike[str]) -> Path:
     path = Path(source)
     if not path.is_file():
-        raise UserError(f"{path} does not exist, or is no file: name the file to import")
+        raise UserError(f"{path} does not exist, or is not a file: name the file to import")
     return path
 
 
@@ -146,33 +155,51 @@ def _shown(array: npt.NDArray[Any]) -> str:
 
 def _read_npz(path: Path) -> list[npt.NDArray[Any]]:
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise UserError(f"{path} holds a single array: save item_id, offsets and vectors with numpy.savez")
-        with archive:
-            lacking = [name for name in _NPZ_ARRAYS if name not in archive]
+        with zipfile.ZipFile(path) as archive:
+            present = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+            lacking = [name for name in _NPZ_ARRAYS if name not in present]
             if lacking:
                 raise UserError(
-                    f"{path} lacks {', '.join(lacking)} (it has {', '.join(archive) or 'nothing'}): "
+                    f"{path} lacks {', '.join(lacking)} (it has {', '.join(present)[:200] or 'nothing'}): "
                     "save item_id, offsets and vectors with numpy.savez"
                 )
-            return [_plain_array(path, archive, name) for name in _NPZ_ARRAYS]
+            return [_read_array(path, archive, present[name], name) for name in _NPZ_ARRAYS]
     except UserError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise UserError(f"{path} is truncated or no .npz file ({error}): fetch or save it again") from error
+    except zipfile.BadZipFile as error:
+        if path.read_bytes()[:6] == b"\x93NUMPY":
+            raise UserError(
+                f"{path} holds a single array: save item_id, offsets and vectors with numpy.savez"
+            ) from error
+        raise _damaged(path, error) from error
+    except Exception as error:  # neither zipfile nor numpy promises particular exceptions for damaged files
+        raise _damaged(path, error) from error
 
 
-def _plain_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> npt.NDArray[Any]:
-    try:
-        return np.asarray(archive[name])
-    except ValueError as error:
-        if "Object arrays" not in str(error):
-            raise
-        raise UserError(
-            f"{path}: {name} is an array of Python objects, which is not read: "
-            "save item_id as np.array(tokens, dtype=str), and offsets and vectors as arrays of numbers"
-        ) from error
+def _damaged(path: Path, error: Exception) -> UserError:
+    cause = " ".join(str(error).split())[:200]
+    return UserError(f"{path} is truncated or not an .npz file ({cause}): fetch or save it again")
+
+
+def _read_array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> npt.NDArray[Any]:
+    """One array of an ``.npz``. What its header announces must be what the file can hold, before memory is taken."""
+    if entry.file_size > _MOST_DEFLATED * entry.compress_size + _MOST_DEFLATED:
+        raise ValueError(f"{name} cannot have {entry.file_size} bytes in {entry.compress_size}")
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(f"{name} is of the .npy version {version}")
+        shape, is_fortran, dtype = _HEADERS[version](file)
+        if dtype.hasobject:
+            raise UserError(
+                f"{path}: {name} is an array of Python objects, which is not read: "
+                "save item_id as np.array(tokens, dtype=str), and offsets and vectors as arrays of numbers"
+            )
+        n_values = math.prod(shape)
+        if min(shape, default=0) < 0 or n_values * dtype.itemsize > entry.file_size:
+            raise ValueError(f"{name} has not the size of an array {dtype} {list(shape)[:5]}")
+        content = file.read()  # to its end, where zipfile compares the checksum
+    return np.frombuffer(content, dtype=dtype, count=n_values).reshape(shape, order="F" if is_fortran else "C")
 
 
 def _token(path: Path, key: object) -> str:
@@ -210,13 +237,13 @@ def _read_item2index(path: Path) -> dict[str, int]:
         if not line.strip():
             continue
         token, _, row = line.partition("\t")
-        if not (token and row.strip().isdecimal()):
-            raise UserError(f"{path}, line {number}: {line!r} is not 'token<TAB>index', as UniSRec writes it")
+        if not (token and row.strip().isdecimal() and len(row) < 20):
+            raise UserError(f"{path}, line {number}: {line[:100]!r} is not 'token<TAB>index', as UniSRec writes it")
         if token in index:
             raise UserError(f"{path}, line {number}: item {token!r} occurs more than once: remove one of its lines")
         index[token] = int(row)
     if not index:
-        raise UserError(f"{path} names no item: name UniSRec's .item2index file")
+        raise UserError(f"{path} does not name any item: name UniSRec's .item2index file")
     if sorted(index.values()) != list(range(len(index))):
         raise UserError(
             f"{path}: the indices of its {len(index)} items must be 0 to {len(index) - 1}, each once, as UniSRec "

@@ -24,8 +24,7 @@ import numpy.typing as npt
 
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import atomic_folder, sha256_of_file
-from recbole_msm4sr.data.feature_reader import read_files, require
-from recbole_msm4sr.data.feature_writer import (
+from recbole_msm4sr.data.feature_files import (
     DATA_FILES,
     FORMAT_VERSION,
     ITEMS,
@@ -33,6 +32,8 @@ from recbole_msm4sr.data.feature_writer import (
     OFFSETS,
     VALUES,
     check_tokens,
+    read_files,
+    require,
     stream_values,
     write_tokens,
 )
@@ -92,7 +93,7 @@ class FeatureStore:
 
         Raises:
             UserError: the folder exists (or, with ``overwrite``, holds anything but a store), tokens are empty,
-                duplicate or hold a tab or line break, or rows do not fit (see ``feature_writer.stream_values``).
+                duplicate or hold a tab or line break, or rows do not fit (see ``feature_files.stream_values``).
             OSError: the disk is full or cannot be written.
         """
         target = Path(path)
@@ -120,10 +121,10 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> FeatureStore:
-        """Open a store. Shapes and counts are checked, contents are not: see :meth:`verify`.
+        """Open a store. Shapes and counts are checked, contents are not: see :meth:`check_checksums`.
 
         Raises:
-            UserError: the folder is no store, is of an unknown version, or its files are missing, truncated or do
+            UserError: the folder is not a store, is of an unknown version, or its files are missing, truncated or do
                 not fit each other.
         """
         folder = Path(path)
@@ -134,7 +135,7 @@ class FeatureStore:
         return FeatureStore.open, (self.path,)
 
     def __contains__(self, token: object) -> bool:
-        """Whether the store knows the item, be it with 0 rows."""
+        """Whether the store knows the item, even if it has 0 rows."""
         return token in self._position
 
     @property
@@ -202,15 +203,23 @@ class FeatureStore:
         row_index += np.repeat(start - offsets[:-1], count)
         return offsets, row_index
 
+    def check_checksums(self) -> None:
+        """Read all files: each must be, byte for byte, what was written.
+
+        Raises:
+            UserError: names the file that changed.
+        """
+        for name in DATA_FILES:
+            intact = sha256_of_file(self.path / name) == self.manifest["checksums"][name]
+            require(intact, self.path, f"{name} has changed since it was written (its checksum differs)")
+
     def verify(self) -> None:
         """Read everything: checksums must match the manifest and every value must be finite.
 
         Raises:
             UserError: names the file that changed, or the item with a NaN or infinite value.
         """
-        for name in DATA_FILES:
-            intact = sha256_of_file(self.path / name) == self.manifest["checksums"][name]
-            require(intact, self.path, f"{name} has changed since it was written (its checksum differs)")
+        self.check_checksums()
         step = max(1, _VERIFY_BLOCK // self.dim)
         for first in range(0, self.n_rows, step):
             finite = np.isfinite(self.values[first : first + step]).all(axis=1)  # [block]
@@ -225,6 +234,6 @@ def _refuse_other_contents(folder: Path) -> None:
     if folder.is_dir():
         others = sorted(set(os.listdir(folder)) - {MANIFEST, *DATA_FILES})
         if others:
-            raise UserError(f"{folder} holds {others[0]}, which is no part of a feature store: name another folder")
+            raise UserError(f"{folder} holds {others[0]}, which is not part of a feature store: name another folder")
     elif folder.exists():
         raise UserError(f"{folder} is a file: name a folder for the feature store")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.data.feature_files import MANIFEST
 from recbole_msm4sr.data.feature_import import import_mp4sr, import_npz, import_unisrec
 from recbole_msm4sr.data.feature_store import FeatureStore
-from recbole_msm4sr.data.feature_writer import MANIFEST
 
 _FORMAT_OF_SUFFIX = {".npz": "npz", ".pkl": "mp4sr", ".pickle": "mp4sr"}
 _ITEM_COLUMN = "item_id:token"
@@ -81,13 +81,13 @@ def _format_of(source: Path) -> str:
 def _open_stores(path: Path) -> list[FeatureStore]:
     """The store at ``path``, or all those in ``path/features`` or ``path``, by name."""
     if not path.is_dir():
-        raise UserError(f"{path} is no folder: name a feature store, a features/ folder or a data set's folder")
+        raise UserError(f"{path} is not a folder: name a feature store, a features/ folder or a data set's folder")
     if (path / MANIFEST).exists():
         return [FeatureStore.open(path)]
     parent = path / "features" if (path / "features").is_dir() else path
     folders = sorted(folder for folder in parent.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     if not any((folder / MANIFEST).exists() for folder in folders):
-        raise UserError(f"{path} holds no feature store: make one with 'msm4sr features import'")
+        raise UserError(f"{path} does not hold a feature store: make one with 'msm4sr features import'")
     return [FeatureStore.open(folder) for folder in folders]
 
 
@@ -154,5 +154,5 @@ def _items_of(inter: Path) -> list[str]:
         )[_ITEM_COLUMN]
     except ValueError as error:  # pandas' parser errors, a missing column, text that is not UTF-8
         cause = " ".join(str(error).split())
-        raise UserError(f"{inter} has no readable column {_ITEM_COLUMN} ({cause}): mend its header") from error
+        raise UserError(f"{inter} has no readable column {_ITEM_COLUMN} ({cause}): fix its header") from error
     return [str(item) for item in column.unique()]

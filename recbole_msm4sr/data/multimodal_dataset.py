@@ -42,6 +42,7 @@ class MultimodalDataset(Dataset):
                 f"or leave {modality} out of modalities"
             )
         store = FeatureStore.open(folder)
+        store.check_checksums()  # what is trained on is what the fingerprint says
         expected = self.config["feature_size"]
         if expected is not None and store.dim != expected:
             raise UserError(

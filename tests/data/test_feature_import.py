@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def test_npz_that_is_damaged_or_none_is_refused(tmp_path: Path) -> None:
     whole = file.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:-5], b"", b"no archive", pickle.dumps({"a": 1})):
         file.write_bytes(damaged)
-        refused(import_npz, file, "truncated or no .npz file")
+        refused(import_npz, file, "truncated or not an .npz file")
     with file.open("wb") as stream:
         np.save(stream, VECTORS)
     refused(import_npz, file, "holds a single array")
@@ -90,7 +91,7 @@ def test_npz_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
     blob = bytearray(file.read_bytes())
     blob[blob.index(VECTORS.astype(np.float16).tobytes()) + 5] ^= 1
     file.write_bytes(blob)
-    refused(import_npz, file, "truncated or no .npz file")
+    refused(import_npz, file, "truncated or not an .npz file")
 
 
 # --- MP4SR pickles
@@ -188,7 +189,7 @@ def test_malicious_pickle_is_refused_and_runs_nothing(tmp_path: Path, protocol: 
 def test_handmade_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blob: bytes) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "desc_emb.pkl").write_bytes(blob)
-    refused(import_mp4sr, tmp_path / "desc_emb.pkl", "refused|truncated or no pickle")
+    refused(import_mp4sr, tmp_path / "desc_emb.pkl", "refused|truncated or not a pickle")
     assert os.listdir(tmp_path) == ["desc_emb.pkl"]
 
 
@@ -244,7 +245,7 @@ def test_mp4sr_cut_anywhere_is_refused(tmp_path: Path) -> None:
         whole = file.read_bytes()
         for length in range(0, len(whole) - 1, 7):
             file.write_bytes(whole[:length])
-            refused(import_mp4sr, file, "truncated or no pickle")
+            refused(import_mp4sr, file, "truncated or not a pickle")
     refused(import_mp4sr, tmp_path / "nowhere.pkl", "does not exist")
 
 
@@ -280,7 +281,7 @@ def test_unisrec_index_file_and_dim_can_be_named(tmp_path: Path) -> None:
         ("b\t0\na\t1\nb\t2\n", "line 3: item 'b' occurs more than once"),
         ("b\t0\na 1\nc\t2\n", "line 2: 'a 1' is not 'token<TAB>index'"),
         ("b\t0\na\t-1\nc\t2\n", "line 2"),
-        ("\n", "names no item"),
+        ("\n", "does not name any item"),
     ],
 )
 def test_unisrec_index_that_does_not_fit_is_refused(tmp_path: Path, lines: str, message: str) -> None:
@@ -296,3 +297,35 @@ def test_unisrec_truncated_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "Pantry.item2index").write_bytes(b"\xff\xfe\t0\n")
     refused(import_unisrec, source, "is not text")
     refused(import_unisrec, tmp_path / "nowhere.feat1CLS", "does not exist")
+
+
+# --- sizes and shapes that a file cannot hold
+
+
+@pytest.mark.parametrize("depth", [1_000, 200_000])
+def test_a_pickle_with_nested_tuples_as_a_key_is_refused(tmp_path: Path, depth: int) -> None:
+    file = tmp_path / "desc_emb.pkl"
+    file.write_bytes(b"\x80\x02})" + b"\x85" * depth + b"K\x01s.")
+    refused(import_mp4sr, file, "keys must be item tokens")
+
+
+@pytest.mark.parametrize("shape", ["(-1, 4)", "(1000000000000, 4)", "6.0", "(" * 5000])
+def test_npz_whose_header_announces_what_it_does_not_hold_is_refused(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    file = save_npz(tmp_path)
+    with zipfile.ZipFile(file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["vectors.npy"] = b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + bytes(96)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    refused(import_npz, file, "truncated or not an .npz file")
+
+
+@pytest.mark.parametrize(("position", "value"), [(6, 1), (8, 99)])  # the encrypted flag; an unknown compression
+def test_npz_that_python_cannot_unpack_is_refused(tmp_path: Path, position: int, value: int) -> None:
+    file = save_npz(tmp_path)
+    blob = bytearray(file.read_bytes())
+    blob[position] = blob[blob.index(b"PK\x01\x02") + position + 2] = value
+    file.write_bytes(blob)
+    refused(import_npz, file, "truncated or not an .npz file")

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from recbole_msm4sr import run
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data import feature_store, feature_writer
+from recbole_msm4sr.data import feature_files, feature_store
 from recbole_msm4sr.data.feature_store import FeatureStore
 
 TOKENS = ["b", "a", "é 2", "d"]
@@ -245,7 +246,7 @@ def test_rows_that_fail_midway_leave_nothing_new(tmp_path: Path, earlier: bool) 
 @pytest.mark.parametrize(
     ("module", "function"),
     [
-        (feature_writer, "_npy_header"),  # when values.npy is finished
+        (feature_files, "_npy_header"),  # when values.npy is finished
         (feature_store, "write_tokens"),
         (feature_store, "sha256_of_file"),
     ],
@@ -345,9 +346,29 @@ def test_a_manifest_that_cannot_be_right_is_refused(store: FeatureStore, changes
 
 
 def test_a_folder_without_readable_manifest_is_no_store(tmp_path: Path, store: FeatureStore) -> None:
-    with pytest.raises(UserError, match="is no feature store"):
+    with pytest.raises(UserError, match="is not a feature store"):
         FeatureStore.open(tmp_path / "nowhere")
     for text in ('{"dim": 5', "[]"):
         (store.path / "manifest.json").write_text(text)
         with pytest.raises(UserError, match=r"manifest\.json"):
             FeatureStore.open(store.path)
+
+
+def test_changed_values_are_not_trained_on(tiny_dataset: tuple[Path, str]) -> None:
+    data_path, name = tiny_dataset
+    values = data_path / name / "features" / "text" / "values.npy"
+    content = bytearray(values.read_bytes())
+    content[-1] ^= 1
+    values.write_bytes(content)
+    settings = {"data_path": str(data_path), "use_gpu": False, "epochs": 0, "training": "finetune"}
+    with pytest.raises(UserError, match=r"values\.npy has changed since it was written"):
+        run("MSM4SR", name, config_dict=settings)
+
+
+@pytest.mark.parametrize("name", ["items.txt", "offsets.npy", "values.npy", "manifest.json"])
+def test_a_pipe_in_the_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    FeatureStore.write(tmp_path / "store", ["a"], [np.ones((1, 2))], encoder="e")
+    (tmp_path / "store" / name).unlink()
+    os.mkfifo(tmp_path / "store" / name)
+    with pytest.raises(UserError, match=name):
+        FeatureStore.open(tmp_path / "store")

@@ -85,12 +85,12 @@ def test_info_takes_a_store_a_features_folder_or_a_data_set(
 
 def test_a_folder_without_stores_is_said_to_have_none(tmp_path: Path, dataset: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no feature store"):
+    with pytest.raises(UserError, match="does not hold a feature store"):
         main(["info", str(tmp_path / "empty")])
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         main(["check", str(tmp_path / "nowhere")])
     (dataset / "features" / "audio").mkdir()  # a modality whose store is broken must not pass unseen
-    with pytest.raises(UserError, match="audio is no feature store"):
+    with pytest.raises(UserError, match="audio is not a feature store"):
         main(["check", str(dataset)])
 
 
