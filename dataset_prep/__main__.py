@@ -91,7 +91,7 @@ def _print_lines(lines: Iterable[str]) -> None:
 
 
 def _gallery(arguments: argparse.Namespace) -> None:
-    from dataset_prep.gallery.write import write_gallery
+    from dataset_prep.gallery.page import write_gallery
     from dataset_prep.layout import Layout
 
     path, _ = write_gallery(

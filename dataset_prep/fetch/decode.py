@@ -53,10 +53,7 @@ def check_picture(body: bytes) -> PictureInfo:
     Raises:
         BadPicture: it is not a picture, is damaged or cut off, or is outside the limits.
     """
-    if len(body) > MAX_BYTES:
-        raise BadPicture("too large", f"more than {MAX_BYTES:,} bytes")
     picture = _open(body)
-    _check_size(picture.width, picture.height)
     kind = _NAMES.get(str(picture.format), str(picture.format))
     info = PictureInfo(_SUFFIXES[kind], picture.width, picture.height)
     with _bad_if_raised():
@@ -74,7 +71,7 @@ def decode(body: bytes) -> Image.Image:
     Of an animated picture it is the first frame. 16-bit grey is scaled to 8 bits. Thread-safe.
 
     Raises:
-        BadPicture: it cannot be decoded.
+        BadPicture: it cannot be decoded, or is outside the limits.
     """
     picture = _open(body)
     with _bad_if_raised():
@@ -84,24 +81,25 @@ def decode(body: bytes) -> Image.Image:
         return picture if turn is None else picture.transpose(turn)
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise BadPicture("too many pixels", f"{width} x {height}, the limit is {MAX_PIXELS:,} pixels")
-    if min(width, height) < MIN_SIDE:
-        raise BadPicture("too small", f"{width} x {height}, each side must have {MIN_SIDE} pixels")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise BadPicture("too narrow", f"{width} x {height}, the limit is {MAX_ASPECT} : 1")
-
-
 def _open(body: bytes) -> Image.Image:
-    """Read the header."""
+    """Read the header, and check the size that it states."""
+    if len(body) > MAX_BYTES:
+        raise BadPicture("too large", f"more than {MAX_BYTES:,} bytes")
     with _bad_if_raised():
         try:
-            return Image.open(io.BytesIO(body), formats=tuple(_SUFFIXES))
+            picture = Image.open(io.BytesIO(body), formats=tuple(_SUFFIXES))
         except Image.UnidentifiedImageError:
             raise BadPicture("not a JPEG, PNG, GIF, WebP or BMP picture", f"begins with {body[:12]!r}") from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise BadPicture("too many pixels", str(error)) from error
+    size = f"{picture.width} x {picture.height}"
+    if picture.width * picture.height > MAX_PIXELS:
+        raise BadPicture("too many pixels", f"{size}, the limit is {MAX_PIXELS:,} pixels")
+    if min(picture.size) < MIN_SIDE:
+        raise BadPicture("too small", f"{size}, each side must have {MIN_SIDE} pixels")
+    if max(picture.size) > MAX_ASPECT * min(picture.size):
+        raise BadPicture("too narrow", f"{size}, the limit is {MAX_ASPECT} : 1")
+    return picture
 
 
 def _orientation(picture: Image.Image) -> int:

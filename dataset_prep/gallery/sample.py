@@ -9,8 +9,6 @@ import numpy as np
 from dataset_prep.info.inventory import MODALITIES, Inventory
 from recbole_msm4sr.core.errors import UserError
 
-ORDERS = ("random", "popular")
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -30,19 +28,19 @@ def draw(inventory: Inventory, max_items: int, missing_share: float, order: str,
     Raises:
         UserError: a setting is out of its range, or there are no interactions to tell what is popular.
     """
-    if max_items < 1:
-        raise UserError(f"max_items is {max_items}: it must be 1 or more")
-    if not 0 <= missing_share <= 1:
-        raise UserError(f"missing_share is {missing_share}: it must be between 0 and 1")
-    if order not in ORDERS:
-        raise UserError(f"order is {order!r}: it must be one of {', '.join(ORDERS)}")
-    if seed < 0:
-        raise UserError(f"seed is {seed}: it must be 0 or more")
-    if order == "popular" and inventory.interactions is None:
-        raise UserError("the most popular items are not known without interactions: choose the order random")
+    for name, value, valid, allowed in (
+        ("max_items", max_items, max_items >= 1, "1 or more"),
+        ("missing_share", missing_share, 0 <= missing_share <= 1, "between 0 and 1"),
+        ("order", order, order in ("random", "popular"), "random or popular"),
+        ("seed", seed, seed >= 0, "0 or more"),
+    ):
+        if not valid:
+            raise UserError(f"{name} is {value!r}: it must be {allowed}")
     rng = np.random.default_rng(seed)
     ranking = rng.permutation(len(inventory.items))
-    if order == "popular" and inventory.interactions is not None:
+    if order == "popular":
+        if inventory.interactions is None:
+            raise UserError("the most popular items are not known without interactions: choose the order random")
         ranking = ranking[np.argsort(-inventory.interactions[ranking], kind="stable")]  # ties stay in random order
     room = min(max_items, len(ranking))
     lacking = np.logical_or.reduce([inventory.lacks(modality) for modality in MODALITIES])
@@ -51,6 +49,4 @@ def draw(inventory: Inventory, max_items: int, missing_share: float, order: str,
     added = rng.permutation(later[lacking[later]])[:reserved]
     others = ranking[~np.isin(ranking, added)][: room - len(added)]
     drawn = [Drawn(int(place), False) for place in others] + [Drawn(int(place), True) for place in added]
-    if order == "random":
-        return [drawn[i] for i in rng.permutation(len(drawn))]
-    return drawn
+    return [drawn[i] for i in rng.permutation(len(drawn))] if order == "random" else drawn
