@@ -37,11 +37,11 @@ class EvaluationBenchmark:
         with Resident(ours, "finetune", *where) as own, Resident(_reference, self.reference, *where) as other:
             rates = alternate(lambda run: own(_evaluate), lambda run: other(_evaluate), context.times(_REPEATS))
             users = [own(System.count_users), other(System.count_users)]
-            cost = own(_cost)
+            flop = own(_flop)
         details = {
             "spread": [rate.spread for rate in rates],
             "users": users,
-            "roofline": roofline.report(cost, rates[0].median),
+            "roofline": roofline.report(flop, rates[0].median),
         }
         return [Row(self.name, "users/s", rates[0].median, rates[1].median, details)]
 
@@ -57,11 +57,9 @@ def _evaluate(system: System) -> int:
     return system.count_users()
 
 
-def _cost(system: System) -> roofline.Cost:
-    """What ranking must spend, a user."""
-    length = system.parts[1].inter_feat[system.config["ITEM_LIST_LENGTH_FIELD"]]
-    cost = roofline.evaluation(system.config, system.parts[0], length, system.n_weights)
-    return cost.per(system.count_users())
+def _flop(system: System) -> float:
+    """Operations a user."""
+    return roofline.flop_of(lambda: _evaluate(system))
 
 
 BENCHMARKS = (

@@ -53,11 +53,6 @@ class System:
         """Users of the validation part."""
         return len(self.parts[1])
 
-    @property
-    def n_weights(self) -> int:
-        """Trainable numbers of the model."""
-        return sum(parameter.numel() for parameter in self.trainer.model.parameters() if parameter.requires_grad)
-
     def train(self, steps: int, epoch: int) -> int:
         """Train on the first batches of an epoch; returns the pairs in them."""
         if hasattr(self.train_loader, "set_epoch"):
