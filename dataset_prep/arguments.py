@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _add_preparation(amazon)
 
     custom = add("custom", "your own interactions, text and pictures")
-    custom.add_argument("--inter", type=Path, required=True, metavar="FILE", help="CSV or TSV with a header, or .inter")
+    custom.add_argument("--inter", type=Path, required=True, metavar="FILE", help="CSV, TSV, Parquet or .inter")
     custom.add_argument("--columns", metavar="user=A,item=B,timestamp=C", help="(default: recognised)")
     custom.add_argument("--text", type=Path, metavar="FILE", help="JSON lines: item_id and any text fields")
     custom.add_argument("--images", type=Path, metavar="DIR", help="ITEM.jpg, ITEM_2.png, ITEM/*.jpg")

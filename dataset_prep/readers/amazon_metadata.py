@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +17,7 @@ from dataset_prep.readers.items import (
     strings,
     web_pictures,
 )
+from dataset_prep.readers.jsonl import LeaveOut
 from dataset_prep.readers.rejected import ReasonError, Rejected
 
 # "._SX38_SY50_CR,0,0,38,50_.jpg" asks the picture server for a thumbnail; without it, it sends the picture itself.
@@ -49,7 +50,7 @@ def read_amazon_2023(path: str | os.PathLike[str], rejected: Rejected) -> Iterat
     return read_items(path, _parse_2023, rejected)
 
 
-def _parse_2018(record: Mapping[str, Any], leave_out: Callable[[str, str], None]) -> Item:
+def _parse_2018(record: Mapping[str, Any], leave_out: LeaveOut) -> Item:
     small = _urls(record, "imageURL") or _urls(record, "image")
     large = _urls(record, "imageURLHighRes")
     pictures = [
@@ -67,7 +68,7 @@ def _parse_2018(record: Mapping[str, Any], leave_out: Callable[[str, str], None]
     )
 
 
-def _parse_2023(record: Mapping[str, Any], leave_out: Callable[[str, str], None]) -> Item:
+def _parse_2023(record: Mapping[str, Any], leave_out: LeaveOut) -> Item:
     return Item(
         item_id=item_token(record, "parent_asin"),
         title=" ".join(strings(record, "title")),

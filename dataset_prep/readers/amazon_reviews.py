@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from dataset_prep.readers.events import Event, checked_number, checked_token
+from dataset_prep.readers.jsonl import LeaveOut, each_line, json_object
 from dataset_prep.readers.lines import read_lines
 from dataset_prep.readers.rejected import ReasonError, Rejected
 from recbole_msm4sr.core.errors import UserError
@@ -23,6 +24,14 @@ class ReviewFormat:
     time: str
     ticks: int  # of its clock in a second
     columns: tuple[str, ...]
+
+    def event(self, user: Any, item: Any, time: Any) -> Event:
+        """Raises ReasonError if a field cannot be used."""
+        return (
+            checked_token(user, self.user),
+            checked_token(item, self.item),
+            checked_number(time, self.time) / self.ticks,
+        )
 
 
 FORMATS = {
@@ -48,52 +57,37 @@ def amazon_events(path: str | os.PathLike[str], release: int, rejected: Rejected
     """
     if release not in FORMATS:
         raise UserError(f"there is no Amazon release {release!r}: take one of {', '.join(map(str, FORMATS))}")
-    layout = FORMATS[release]
+    fields = FORMATS[release]
     lines: Iterator[tuple[int, bytes]] = ((number, line) for number, line in read_lines(path) if not line.isspace())
     first = next(lines, None)
     if first is None:
         return
-    if first[1].lstrip().startswith(b"{"):
-        parse = _review_parser(layout)
-        lines = chain([first], lines)
+    if first[1].lstrip(b"\xef\xbb\xbf \t").startswith(b"{"):
+        parse, has_header = _review_parser(fields), False
     else:
-        parse, has_header = _rating_parser(layout, first[1], f"{path}:{first[0]}")
-        lines = lines if has_header else chain([first], lines)
-    for number, line in lines:
-        try:
-            event = parse(line)
-        except ReasonError as error:
-            rejected.add(f"{path}:{number}", error.reason, error.detail)
-        else:
-            yield event
+        parse, has_header = _rating_parser(fields, first[1], f"{path}:{first[0]}")
+    yield from each_line(path, lines if has_header else chain([first], lines), parse, rejected)
 
 
-def _review_parser(layout: ReviewFormat) -> Callable[[bytes], Event]:
-    def parse(line: bytes) -> Event:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # not UTF-8 is a ValueError, too
-            raise ReasonError("not valid JSON", str(error)[:80]) from None
-        if not isinstance(record, dict):
-            raise ReasonError("not a JSON object")
-        for field in (layout.user, layout.item, layout.time):
-            if record.get(field) is None:
-                raise ReasonError(f'no "{field}"')
-        return (
-            checked_token(record[layout.user], layout.user),
-            checked_token(record[layout.item], layout.item),
-            checked_number(record[layout.time], layout.time) / layout.ticks,
-        )
+def _review_parser(fields: ReviewFormat) -> Callable[[bytes, LeaveOut], Event]:
+    names = fields.user, fields.item, fields.time
+
+    def parse(line: bytes, leave_out: LeaveOut) -> Event:
+        record = json_object(line)
+        for name in names:
+            if record.get(name) is None:
+                raise ReasonError(f'no "{name}"')
+        return fields.event(*(record[name] for name in names))
 
     return parse
 
 
-def _rating_parser(layout: ReviewFormat, first: bytes, where: str) -> tuple[Callable[[bytes], Event], bool]:
+def _rating_parser(fields: ReviewFormat, first: bytes, where: str) -> tuple[Callable[[bytes, LeaveOut], Event], bool]:
     """The parser of a table of ratings, and whether the first line is a header. The tables have no quotes."""
     cells = first.decode("utf-8-sig", errors="replace").strip().split(",")
-    has_header = {layout.user, layout.item, layout.time} <= set(cells)
-    columns = cells if has_header else list(layout.columns)
-    user, item, time = (columns.index(field) for field in (layout.user, layout.item, layout.time))
+    has_header = {fields.user, fields.item, fields.time} <= set(cells)
+    columns = cells if has_header else list(fields.columns)
+    user, item, time = (columns.index(field) for field in (fields.user, fields.item, fields.time))
     item_first = not has_header and item < user
     if item_first and len(cells) > user and len(cells[user]) == _ASIN_LENGTH < len(cells[item]):
         raise UserError(
@@ -101,17 +95,13 @@ def _rating_parser(layout: ReviewFormat, first: bytes, where: str) -> tuple[Call
             "round: put the line user_id,item_id,rating,timestamp in front and read it as a data set of your own"
         )
 
-    def parse(line: bytes) -> Event:
+    def parse(line: bytes, leave_out: LeaveOut) -> Event:
         try:
             cells = line.decode("utf-8").rstrip("\r\n").split(",")
         except UnicodeDecodeError as error:
-            raise ReasonError("not UTF-8 text", error.reason) from None
+            raise ReasonError("not UTF-8", error.reason) from None
         if len(cells) != len(columns):
             raise ReasonError(f"does not have {len(columns)} cells", f"{len(cells)}")
-        return (
-            checked_token(cells[user], layout.user),
-            checked_token(cells[item], layout.item),
-            checked_number(cells[time], layout.time) / layout.ticks,
-        )
+        return fields.event(cells[user], cells[item], cells[time])
 
     return parse, has_header

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dataset_prep.readers.items import (
@@ -15,7 +15,7 @@ from dataset_prep.readers.items import (
     strings,
     web_pictures,
 )
-from dataset_prep.readers.jsonl import is_list_of_text
+from dataset_prep.readers.jsonl import LeaveOut, is_list_of_text
 from dataset_prep.readers.rejected import ReasonError, Rejected
 
 _KNOWN = {"item_id", "title", "brand", "category", "genres", "features", "description", "sentences", "images"}
@@ -27,7 +27,7 @@ def read_custom(path: str | os.PathLike[str], rejected: Rejected) -> Iterator[It
     return read_items(path, custom_item, rejected)
 
 
-def custom_item(record: Mapping[str, Any], leave_out: Callable[[str, str], None]) -> Item:
+def custom_item(record: Mapping[str, Any], leave_out: LeaveOut) -> Item:
     """Make an item of a record with ``item_id`` and any of these, each a string or a list of strings.
 
     - ``sentences``: taken as they are; other text is not used then.

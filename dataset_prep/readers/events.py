@@ -10,6 +10,7 @@ from recbole_msm4sr.data.tokens import MISSING, token_problem
 
 #: User, item, time in seconds since 1970 (or any number that grows with time).
 Event = tuple[str, str, float]
+_LARGEST_TIME = 1e38  # RecBole keeps times as float32, which ends at 3.4e38
 
 
 def checked_token(value: object, field: str) -> str:
@@ -19,43 +20,60 @@ def checked_token(value: object, field: str) -> str:
         ReasonError: it cannot be one (:func:`~recbole_msm4sr.data.tokens.token_problem`).
     """
     if isinstance(value, str):
-        if value in MISSING:
-            raise ReasonError(f'"{field}" is missing', repr(value))
-        if value.isascii() and value.isalnum():  # nearly all: no need to look closer
+        if value.isascii() and value.isalnum() and value not in MISSING:  # nearly all: no need to look closer
             return value
-    if problem := token_problem(value):
-        raise ReasonError(f'"{field}" {problem}', repr(value)[:80])
-    assert isinstance(value, str)
-    return value
+        if value not in MISSING and not token_problem(value):
+            return value
+    if value is None or (isinstance(value, str) and value in MISSING):
+        raise ReasonError(f'"{field}" is missing', repr(value))
+    raise ReasonError(f'"{field}" {token_problem(value)}', repr(value)[:80])
 
 
 def checked_number(value: object, field: str) -> float:
     """``value``, a number or the text of one, as a time.
 
     Raises:
-        ReasonError: it is none, or is not finite.
+        ReasonError: it is not a number, not finite, or too large for float32.
     """
-    try:
-        time = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except (ValueError, OverflowError):
-        time = math.nan
+    time = _number(value)
     if not math.isfinite(time):
-        raise ReasonError(f'"{field}" is not a number', repr(value)[:80])
+        raise ReasonError(f'"{field}" is not a number', _shown(value))
+    if abs(time) > _LARGEST_TIME:
+        raise ReasonError(f'"{field}" is beyond {_LARGEST_TIME:g}', _shown(value))
     return time
 
 
-def checked_time(text: str, field: str) -> float:
-    """The text of a number as it stands, or of an ISO 8601 date or time in seconds since 1970 (UTC if it has no zone).
+def checked_time(value: object, field: str) -> float:
+    """A number as it stands, or the text of one, or of an ISO 8601 date in seconds since 1970 (UTC if it has no zone).
 
     Raises:
-        ReasonError: it is neither.
+        ReasonError: it is none of these.
     """
+    if value is None:
+        raise ReasonError(f'"{field}" is missing', repr(value))
+    if not math.isnan(_number(value)):
+        return checked_number(value, field)
     try:
-        return checked_number(text, field)
-    except ReasonError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text.strip())
+        moment = datetime.fromisoformat(str(value).strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except ValueError:
-        raise ReasonError(f'"{field}" is neither a number nor an ISO 8601 date', repr(text)[:80]) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        raise ReasonError(f'"{field}" is neither a number nor an ISO 8601 date', _shown(value)) from None
+
+
+def _number(value: object) -> float:
+    """NaN for what is not a number; Python alone would read ``1_000`` as one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and "_" in value):
+        return math.nan
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+    except OverflowError:
+        return math.inf
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from dataset_prep.readers.jsonl import LeaveOut, each_line, json_object
 from dataset_prep.readers.lines import read_lines
 from dataset_prep.readers.rejected import ReasonError, Rejected
 from recbole_msm4sr.core.errors import UserError
@@ -39,33 +39,28 @@ class Item:
     pictures: tuple[tuple[str, ...], ...] = ()
 
 
-# Makes an item of a parsed line; its second argument is called with (reason, detail) for a picture it leaves out.
-Parse = Callable[[Mapping[str, Any], Callable[[str, str], None]], Item]
-
-
-def read_items(path: str | os.PathLike[str], parse: Parse, rejected: Rejected) -> Iterator[Item]:
+def read_items(
+    path: str | os.PathLike[str], parse: Callable[[Mapping[str, Any], LeaveOut], Item], rejected: Rejected
+) -> Iterator[Item]:
     """Stream the items of a file of JSON objects, one a line, plain or gzip, in file order. Blank lines are skipped.
 
     Repeated items are all yielded. A line that cannot be used is counted in ``rejected`` with ``file:line``.
 
+    Args:
+        parse: makes an item of a line's object, and says which of its pictures it leaves out.
+
     Raises:
         UserError: the file cannot be read (see ``read_lines``), or none of its lines is of use.
     """
-    n_items = n_lines = 0
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
-        n_lines += 1
-        where = f"{path}:{number}"
-        try:
-            record = _json_object(line)
-            item = parse(record, lambda reason, detail, where=where: rejected.add(where, reason, detail))  # type: ignore[misc]
-        except ReasonError as problem:
-            rejected.add(where, problem.reason, problem.detail)
-            continue
+    before = rejected.total
+    n_items = 0
+    for item in each_line(
+        path, read_lines(path), lambda line, leave_out: parse(json_object(line), leave_out), rejected
+    ):
         n_items += 1
         yield item
     if not n_items:
+        n_lines = rejected.total - before
         why = rejected.describe(n_lines, "lines") if n_lines else "it is empty"
         raise UserError(f"{path} has no record of an item: {why}. Is it the right file?")
 
@@ -125,7 +120,7 @@ def is_web_address(text: str) -> bool:
         return False
 
 
-def web_pictures(pictures: list[list[object]], leave_out: Callable[[str, str], None]) -> tuple[tuple[str, ...], ...]:
+def web_pictures(pictures: list[list[object]], leave_out: LeaveOut) -> tuple[tuple[str, ...], ...]:
     """Keep the http and https URLs of each picture, without repeats; any other string is never taken for a file.
 
     Args:
@@ -144,17 +139,3 @@ def web_pictures(pictures: list[list[object]], leave_out: Callable[[str, str], N
         if usable:
             kept[tuple(usable)] = None
     return tuple(kept)
-
-
-def _json_object(line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ReasonError("not UTF-8", error.reason) from error
-    except json.JSONDecodeError as error:
-        raise ReasonError("not valid JSON", f"{error.msg}, column {error.colno}") from error
-    except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
-        raise ReasonError("not valid JSON", str(error)[:80]) from error
-    if not isinstance(record, dict):
-        raise ReasonError("not a JSON object", type(record).__name__)
-    return record

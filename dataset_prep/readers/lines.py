@@ -14,17 +14,20 @@ from recbole_msm4sr.core.errors import UserError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _REPORT_EVERY = 4096  # lines between two looks at how far the file has been read
-# A line is held in memory whole. The longest records of the releases are below 1 MiB.
+# The longest records of the releases are below 1 MiB.
 MAX_LINE = 64 * 2**20
 
 
-def read_lines(path: str | os.PathLike[str], description: str = "") -> Iterator[tuple[int, bytes]]:
+def read_lines(path: str | os.PathLike[str], longest: int = MAX_LINE) -> Iterator[tuple[int, bytes]]:
     """Yield ``(number, line)`` from 1 on, the line break included; gzip is recognised by its first bytes.
 
     Progress is shown in bytes of the file as it lies on disk.
 
+    Args:
+        longest: most bytes of a line, which is held in memory whole.
+
     Raises:
-        UserError: the file is missing, a damaged or cut gzip file, or has a line of more than 64 MiB.
+        UserError: the file is missing, a damaged or cut gzip file, or has a longer line.
     """
     source = Path(path)
     if not source.is_file():
@@ -34,13 +37,13 @@ def read_lines(path: str | os.PathLike[str], description: str = "") -> Iterator[
         compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         raw.seek(0)
         text: BufferedIOBase = gzip.GzipFile(fileobj=raw) if compressed else raw
-        with progress_bar(size, "B", description or source.name, unit_scale=True, unit_divisor=1024) as bar:
+        with progress_bar(size, "B", source.name, unit_scale=True, unit_divisor=1024) as bar:
             number = 0
             try:
-                while line := text.readline(MAX_LINE + 1):
+                while line := text.readline(longest + 1):
                     number += 1
-                    if len(line) > MAX_LINE:
-                        raise UserError(f"{source}:{number}: the line is longer than 64 MiB: is this a file of lines?")
+                    if len(line) > longest:
+                        raise UserError(f"{source}:{number}: the line is longer than {longest:,} bytes: is it text?")
                     yield number, line
                     if number % _REPORT_EVERY == 0:
                         bar.update(raw.tell() - bar.n)

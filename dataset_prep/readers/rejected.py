@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from dataset_prep.readable import displayable
+
 EXAMPLES = 5
 
 
@@ -36,10 +38,13 @@ class Rejected:
             where: ``file:line``, a path or a URL.
             reason: one of a few fixed texts, which are counted: ``no "asin"``, ``not valid JSON``.
             detail: what is particular to this record; shown with the examples alone.
+
+        All three may hold text from outside: what a terminal would obey is replaced.
         """
+        reason = displayable(reason)
         self.by_reason[reason] += 1
         if len(self.examples) < EXAMPLES:
-            self.examples.append(f"{where}: {reason}{f' ({detail})' if detail else ''}")
+            self.examples.append(displayable(f"{where}: {reason}{f' ({detail})' if detail else ''}"))
 
     @property
     def total(self) -> int:

@@ -1,15 +1,18 @@
-"""Events of a user's own file: a table with a header (CSV, TSV), or an atomic file of RecBole."""
+"""Events of a user's own file: a table with a header (CSV, TSV), an atomic file of RecBole, or Parquet."""
 
 from __future__ import annotations
 
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
+from dataset_prep.readable import displayable
 from dataset_prep.readers.events import Event, checked_time, checked_token
 from dataset_prep.readers.lines import read_lines
+from dataset_prep.readers.parquet import is_parquet, read_parquet
 from dataset_prep.readers.rejected import ReasonError, Rejected
 from recbole_msm4sr.core.errors import UserError
 
@@ -21,6 +24,8 @@ USUAL_NAMES = {
 }
 _SEPARATORS = "\t,;|"
 _ATOMIC_TYPE = re.compile(r":(token|token_seq|float|float_seq)$")
+#: Where a record starts, and its cells or why they cannot be read.
+_Record = tuple[str, Sequence[object] | ReasonError]
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -43,66 +48,126 @@ def parse_columns(text: str) -> dict[str, str]:
 def table_events(
     path: str | os.PathLike[str], rejected: Rejected, columns: Mapping[str, str] | None = None
 ) -> Iterator[Event]:
-    """Yield the events of a table, gzip or not, in order.
+    """Yield the events of a table, in order: text, gzip or not, or Parquet, which its first bytes tell.
 
-    The first line names the columns. Cells stand between commas, semicolons or bars, with quotes where a cell holds
-    one of these or a line break, or between tabs, without quotes. Times are numbers, taken as they stand, or ISO 8601.
+    The first line of text names the columns. Cells stand between commas, semicolons or bars, with quotes where a cell
+    holds one of these or a line break, or between tabs, without quotes. Times are numbers, taken as they stand, or ISO
+    8601; in Parquet dates and time stamps, too.
 
     Args:
-        rejected: records that cannot be used are counted there, with file and line.
+        rejected: records that cannot be used are counted there, with file and line or row.
         columns: names of the columns of ``user``, ``item`` and ``timestamp``; what is not given is looked for
             among usual names.
 
     Raises:
-        UserError: the file is empty, or the header lacks a column; or as ``read_lines``.
+        UserError: the file is empty or damaged, the header lacks a column or has it twice, or a column of Parquet is of
+            a type that it cannot have; or as ``read_lines``.
     """
-    lines = read_lines(path)
-    first = next(lines, None)
-    if first is None:
-        raise UserError(f"{path} is empty: give a table with a header, such as user_id,item_id,timestamp")
-    header = first[1].decode("utf-8-sig", errors="surrogateescape")
-    separator = max(_SEPARATORS, key=header.count)
-    text = chain([header], (line.decode("utf-8", errors="surrogateescape") for _, line in lines))
-    rows = csv.reader(text, delimiter=separator, quoting=csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL)
-    try:
-        names = next(rows)
-    except csv.Error as error:
-        raise UserError(
-            f"{path}:1: the header cannot be read ({error}): is this a table with a line a record?"
-        ) from error
-    places = _find_columns(names, columns or {}, str(path))
-    while True:
-        line = rows.line_num + 1
+    names, places, records = (_from_parquet if is_parquet(path) else _from_text)(path, columns or {})
+    user, item, timestamp = (names[place] for place in places)
+    for where, cells in records:
         try:
-            row = next(rows, None)
-            if row is None:
-                return
-            if not row:  # a blank line
-                continue
-            event = _event(row, names, places)
-        except (ReasonError, csv.Error) as error:
-            problem = error if isinstance(error, ReasonError) else ReasonError("not valid CSV", str(error))
-            span = f"; goes on to line {rows.line_num}" if rows.line_num > line else ""  # a quote that is not closed?
-            rejected.add(f"{path}:{line}", problem.reason, f"{problem.detail}{span}")
+            if isinstance(cells, ReasonError):
+                raise cells
+            event = checked_token(cells[0], user), checked_token(cells[1], item), checked_time(cells[2], timestamp)
+        except ReasonError as problem:
+            rejected.add(where, problem.reason, problem.detail)
         else:
             yield event
 
 
-def _event(row: Sequence[str], names: Sequence[str], places: Mapping[str, int]) -> Event:
-    if len(row) != len(names):
-        raise ReasonError("does not have as many cells as the header", f"{len(row)} instead of {len(names)}")
-    user, item, timestamp = places["user"], places["item"], places["timestamp"]
-    return (
-        checked_token(row[user], names[user]),
-        checked_token(row[item], names[item]),
-        checked_time(row[timestamp], names[timestamp]),
-    )
+def _from_parquet(
+    path: str | os.PathLike[str], columns: Mapping[str, str]
+) -> tuple[list[str], list[int], Iterator[_Record]]:
+    names, rows = read_parquet(path, lambda names: _find_columns(names, columns, str(path)))
+    return names, _find_columns(names, columns, str(path)), rows
 
 
-def _find_columns(header: Sequence[str], columns: Mapping[str, str], where: str) -> dict[str, int]:
-    """Role -> number of its column."""
+def _from_text(
+    path: str | os.PathLike[str], columns: Mapping[str, str]
+) -> tuple[list[str], list[int], Iterator[_Record]]:
+    lines = _Lines((number, line.decode("utf-8", errors="surrogateescape")) for number, line in read_lines(path))
+    header = next(lines, (1, ""))[1].removeprefix("\ufeff")
+    if not header:
+        raise UserError(f"{path} is empty: give a table with a header, such as user_id,item_id,timestamp")
+    separator = max(_SEPARATORS, key=header.count)
+    names = _cells([header], separator)
+    if isinstance(names, ReasonError):
+        raise UserError(f"{path}:1: the header cannot be read ({names}): is this a table with a line a record?")
+    places = _find_columns(names, columns, str(path))
+    return names, places, _records(path, lines, separator, len(names), places)
+
+
+class _Lines:
+    """Numbered lines, of which the last ones can be put back."""
+
+    def __init__(self, lines: Iterable[tuple[int, str]]) -> None:
+        self._lines = iter(lines)
+        self._again: deque[tuple[int, str]] = deque()
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> tuple[int, str]:
+        return self._again.popleft() if self._again else next(self._lines)
+
+    def noted(self, taken: list[tuple[int, str]]) -> Iterator[str]:
+        """The lines' text; each that is asked for is noted in ``taken``."""
+        for line in self:
+            taken.append(line)
+            yield line[1]
+
+    def put_back(self, taken: list[tuple[int, str]]) -> None:
+        """Yield these once more, before the others."""
+        self._again.extendleft(reversed(taken))
+
+
+def _records(
+    path: str | os.PathLike[str], lines: _Lines, separator: str, n_columns: int, places: Sequence[int]
+) -> Iterator[_Record]:
+    """The cells of user, item and time of every record; a stray quote costs its own line alone.
+
+    A quote that begins a cell goes on over line breaks until it is closed. Where that makes no record, or puts a line
+    break into one of the three cells, the quote was a stray one: the lines after the first are read again.
+    """
+    for number, line in lines:
+        taken: list[tuple[int, str]] = []
+        cells = _cells(chain([line], lines.noted(taken)), separator)
+        if not cells:  # a blank line
+            continue
+        if not isinstance(cells, ReasonError):
+            if len(cells) == n_columns:
+                cells = [cells[place] for place in places]
+            else:
+                detail = f"{len(cells)} instead of {n_columns}"
+                cells = ReasonError("does not have as many cells as the header", detail)
+        if taken and (isinstance(cells, ReasonError) or any("\n" in cell for cell in cells)):
+            lines.put_back(taken)
+            cells = ReasonError("not valid CSV", "a quote is not closed")
+        yield f"{path}:{number}", cells
+
+
+def _cells(lines: Iterable[str], separator: str) -> list[str] | ReasonError:
+    """The cells of the first record; more than its first line is taken only while a quote is open. Blank: none."""
+    lines = iter(lines)
+    line = next(lines)
+    content = line.rstrip("\r\n")
+    if '"' not in content or separator == "\t":
+        if "\r" in content:
+            return ReasonError("not valid CSV", "a carriage return inside a line")
+        if len(content) > csv.field_size_limit():
+            return ReasonError("not valid CSV", f"a line of more than {csv.field_size_limit():,} characters")
+        return content.split(separator) if content else []
+    try:
+        return next(csv.reader(chain([line], lines), delimiter=separator, strict=True))
+    except csv.Error as error:
+        return ReasonError("not valid CSV", str(error))
+
+
+def _find_columns(header: Sequence[str], columns: Mapping[str, str], where: str) -> list[int]:
+    """The places of the columns of user, item and time."""
     plain = [_ATOMIC_TYPE.sub("", name.strip()) for name in header]
-    places = {}
+    places = []
     for role, usual in USUAL_NAMES.items():
         if role in columns:
             wanted = columns[role]
@@ -114,8 +179,8 @@ def _find_columns(header: Sequence[str], columns: Mapping[str, str], where: str)
         if len(found) != 1:
             problem = "two columns" if found else "no column"
             raise UserError(
-                f"{where}: the header has {problem} for the {role} ({wanted}) among {', '.join(map(repr, plain))}: "
-                f"say which with columns user=NAME,item=NAME,timestamp=NAME"
+                f"{where}: the header has {problem} for the {role} ({wanted}) among "
+                f"{displayable(', '.join(map(repr, plain)))}: say which with columns user=NAME,item=NAME,timestamp=NAME"
             )
-        places[role] = found[0]
+        places.append(found[0])
     return places

@@ -99,7 +99,9 @@ def having(**fields: object) -> bytes:
     [
         (json.dumps(REVIEW_2018).encode()[:-20], "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
-        (b'{"reviewerID": "\xff"}', "not valid JSON"),
+        (b'{"reviewerID": "\xff"}', "not UTF-8"),
+        (b'{"asin": "A", "asin": "B"}', "names a key twice"),
+        (b'{"unixReviewTime": ' + b"9" * 5000 + b"}", "not valid JSON"),
         (b"[1]", "not a JSON object"),
         (without("reviewerID"), 'no "reviewerID"'),
         (without("asin"), 'no "asin"'),
@@ -116,6 +118,9 @@ def having(**fields: object) -> bytes:
         (having(unixReviewTime=True), '"unixReviewTime" is not a number'),
         (having(unixReviewTime=10**400), '"unixReviewTime" is not a number'),
         (having(unixReviewTime=float("nan")), '"unixReviewTime" is not a number'),
+        (having(unixReviewTime=1e39), '"unixReviewTime" is beyond 1e+38'),
+        (having(unixReviewTime="1_000"), '"unixReviewTime" is not a number'),
+        (having(reviewerID="a\0"), '"reviewerID" holds a control character'),
     ],
 )
 def test_a_bad_review_is_counted_with_its_line_and_the_others_are_read(
@@ -135,7 +140,7 @@ def test_a_bad_review_is_counted_with_its_line_and_the_others_are_read(
     [
         (b"B1,A1,5.0", "does not have 4 cells"),
         (b"B1,A1,5.0,1,2", "does not have 4 cells"),
-        (b"B1,A\xff,5.0,1", "not UTF-8 text"),
+        (b"B1,A\xff,5.0,1", "not UTF-8"),
         (b"B1,,5.0,1", '"reviewerID" is missing'),
         (b"B1,A1,5.0,inf", '"unixReviewTime" is not a number'),
     ],

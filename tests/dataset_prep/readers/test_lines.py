@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from dataset_prep.readers import lines
 from dataset_prep.readers.lines import read_lines
 from recbole_msm4sr.core.errors import UserError
 
@@ -55,10 +54,9 @@ def test_damaged_gzip_is_one_clear_error(tmp_path: Path, damage: Callable[[bytes
         list(read_lines(path))
 
 
-def test_missing_file_and_endless_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_file_and_endless_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.json is not a file"):
         list(read_lines(tmp_path / "nowhere.json"))
-    monkeypatch.setattr(lines, "MAX_LINE", 10)
     (tmp_path / "long").write_bytes(b"short\n" + b"x" * 11)
-    with pytest.raises(UserError, match=r"long:2: the line is longer"):
-        list(read_lines(tmp_path / "long"))
+    with pytest.raises(UserError, match=r"long:2: the line is longer than 10 bytes"):
+        list(read_lines(tmp_path / "long", longest=10))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from dataset_prep.readers.events import Event
@@ -106,6 +107,10 @@ def test_tables_with_tabs_have_no_quotes(tmp_path: Path) -> None:
         (b"u,\xe9,1", '"item" is not valid Unicode'),
         (b"u,i,", '"time" is neither a number nor an ISO 8601 date'),
         (b"u,i,12/31/2019", '"time" is neither a number nor an ISO 8601 date'),
+        (b"u,i,inf", '"time" is not a number'),
+        (b"u,i,1e39", '"time" is beyond 1e+38'),
+        (b"u,i," + b"9" * 5000, '"time" is not a number'),
+        (b"u\0,i,1", '"user" holds a control character'),
         (b"u,i,nan", '"time" is neither a number nor an ISO 8601 date'),
         (b"u,i\rj,1", "not valid CSV"),
         (b"u," + b"x" * 200_000 + b",1", "not valid CSV"),
@@ -122,8 +127,81 @@ def test_text_that_is_not_utf8_elsewhere_in_a_line_does_no_harm(tmp_path: Path) 
     assert read(tmp_path / "t", b"user,item,name,time\nu,i,caf\xe9,1\n")[0] == [("u", "i", 1.0)]
 
 
-def test_a_quote_that_is_not_closed_is_reported_with_the_lines_that_it_takes_along(tmp_path: Path) -> None:
-    events, rejected = read(tmp_path / "t", 'user,item,time\nu,i,1\nu,"j,2\nu,k,3\n')
-    assert events == [("u", "i", 1.0)]
-    assert rejected.examples[0].startswith(f"{tmp_path / 't'}:3: ")
-    assert rejected.examples[0].endswith("goes on to line 4)")
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        (['"u,i,1', "u,j,2", "u,k,3"], ["j", "k"]),
+        (['u,"i,1', "u,j,2", "u,k,3"], ["j", "k"]),
+        (['"u,i,1', "u,j,2", '"u,k,3', "u,l,4"], ["j", "l"]),
+        (['u,i,"1', "u,j,2", 'u,k,"3', "u,l,4"], ["j", "l"]),
+    ],
+)
+def test_a_stray_quote_costs_its_own_line_alone(tmp_path: Path, lines: list[str], kept: list[str]) -> None:
+    events, rejected = read(tmp_path / "t", "\n".join(["user,item,time", *lines]) + "\n")
+    assert [item for _, item, _ in events] == kept
+    assert rejected.by_reason == {"not valid CSV": len(lines) - len(kept)}
+    assert rejected.examples[0] == f"{tmp_path / 't'}:2: not valid CSV (a quote is not closed)"
+
+
+def test_a_stray_quote_in_a_column_that_is_not_read_takes_no_lines_along(tmp_path: Path) -> None:
+    events, rejected = read(tmp_path / "t", 'user,item,title,time\nu,i,"24 inch,1\nu,j,x,2\nu,k,"9 inch,3\nu,l,,4\n')
+    assert [item for _, item, _ in events] == ["j", "l"]
+    assert rejected.total == 2
+
+
+def write_parquet(path: Path, select: str) -> Path:
+    duckdb.sql(f"SELECT {select} FROM range(3) AS numbers(n)").write_parquet(str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("select", "columns", "event"),
+    [
+        ("'u' || n AS user_id, n AS item_id, 2.5 * n AS timestamp, [n] AS other", {}, ("u2", "2", 5.0)),
+        ("n::INT8 AS uid, 'é' AS sku, TIMESTAMP '1970-01-02' AS at", {"timestamp": "at"}, ("2", "é", 86400.0)),
+        ("'u' AS user, 'i' AS item, DATE '1970-01-02' AS date", {}, ("u", "i", 86400.0)),
+        ("'u' AS user, 'i' AS item, '1970-01-01T00:00:03.5Z' AS time", {}, ("u", "i", 3.5)),
+        ("'u' AS user, 'i' AS item, TIMESTAMPTZ '1970-01-01 02:00:00+02' AS time", {}, ("u", "i", 0.0)),
+    ],
+)
+def test_parquet_is_read_as_a_table_is(
+    tmp_path: Path, select: str, columns: dict[str, str], event: tuple[str, str, float]
+) -> None:
+    rejected = Rejected()
+    path = write_parquet(tmp_path / "a [1]*.parquet", select)  # not a pattern of names
+    events = list(table_events(path, rejected, columns))
+    assert (len(events), events[2], rejected.total) == (3, event, 0)
+
+
+def test_rows_of_parquet_that_cannot_be_used_are_counted_with_their_number(tmp_path: Path) -> None:
+    select = (
+        "CASE n WHEN 1 THEN NULL ELSE 'u' END AS user, 'i' AS item, CASE n WHEN 2 THEN 'NaN'::DOUBLE ELSE n END AS time"
+    )
+    path, rejected = write_parquet(tmp_path / "t.parquet", select), Rejected()
+    assert list(table_events(path, rejected)) == [("u", "i", 0.0)]
+    assert rejected.examples == [
+        f'{path}: row 2: "user" is missing (None)',
+        f'{path}: row 3: "time" is neither a number nor an ISO 8601 date (nan)',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        ("'u' AS user, 'i' AS item", "no column for the timestamp"),
+        ("n + 0.5::DOUBLE AS user, 'i' AS item, n AS time", r"column 'user' holds DOUBLE: store users and items as"),
+        ("'u' AS user, [n] AS item, n AS time", r"column 'item' holds BIGINT\[\]"),
+        ("'u' AS user, 'i' AS item, true AS time", "column 'time' holds BOOLEAN: store times as numbers"),
+    ],
+)
+def test_parquet_without_the_columns_is_refused(tmp_path: Path, select: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        list(table_events(write_parquet(tmp_path / "t.parquet", select), Rejected()))
+
+
+@pytest.mark.parametrize("keep", [4, 100, -20])
+def test_parquet_that_is_cut_off_is_refused(tmp_path: Path, keep: int) -> None:
+    path = write_parquet(tmp_path / "t.parquet", "'u' AS user, 'i' AS item, n AS time")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"t\.parquet cannot be read as Parquet .*: it is damaged or cut off"):
+        list(table_events(path, Rejected()))

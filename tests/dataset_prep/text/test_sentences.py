@@ -140,13 +140,13 @@ def test_fields_of_the_wrong_type_are_named_with_their_line(record: dict[str, ob
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{nonsense", "is not valid JSON"),
-        ("[1]", "is a JSON list, not an object"),
+        ("{nonsense", "not valid JSON"),
+        ("[1]", "not a JSON object (list)"),
         ('{"sentences": []}', 'has no "item_id"'),
         ('{"item_id": 5}', '"item_id" is 5, which is not a string'),
         ('{"item_id": "a\\tb"}', "which holds a tab or a line break"),
         ('{"item_id": "first"}', "item 'first' stands on line 1 already"),
-        (b'{"item_id": "\xff"}', "is not UTF-8"),
+        (b'{"item_id": "\xff"}', "not UTF-8"),
     ],
 )
 def test_a_bad_line_is_reported_with_file_and_line_number(tmp_path: Path, line: str | bytes, message: str) -> None:
