@@ -126,7 +126,7 @@ def test_damaged_files_are_named_and_the_rest_is_described(layout: Layout) -> No
     assert described["coverage"]["sentences"]["items"] == 2
     named = "\n".join(described["problems"])
     assert len(described["problems"]) == 3
-    for expected in ("image_keywords.jsonl:1", "is no feature store", "text.json is damaged"):
+    for expected in ("image_keywords.jsonl:1", "is not a feature store", "text.json is damaged"):
         assert expected in named
     text = describe_as_text(described)
     assert all(problem in text for problem in described["problems"])

@@ -316,7 +316,7 @@ def test_the_command_reports_bad_input_in_one_line_and_exits_with_2(
     assert main([*arguments, "--sentence-encoder", str(tmp_path / "encoder")]) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("dataset_prep: error: ")
-    assert "text.jsonl:1: is not valid JSON" in message
+    assert "text.jsonl:1: not valid JSON" in message
     (tmp_path / "text.jsonl").write_text('{"item_id": "1", "title": "A red mug"}\n', encoding="utf-8")
     assert main([*arguments, "--sentence-encoder", str(tmp_path / "encoder")]) == 0
     assert FeatureStore.open(tmp_path / "mine" / "features" / "text").offsets.tolist() == [0, 1]
