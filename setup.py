@@ -56,7 +56,7 @@ setup(
         "urllib3>=2.6,<3",
     ],
     extras_require={
-        "prep": ["jinja2>=3.1,<4", "markupsafe>=3,<4", "scikit-learn", "sentencex>=1,<2", "wordfreq>=3.1,<4"],
+        "prep": ["jinja2>=3.1,<4", "scikit-learn", "sentencex>=1,<2", "wordfreq>=3.1,<4"],
         "study": ["matplotlib>=3.11,<4", "optuna>=5,<6"],
         "dev": [
             "build>=1.6,<2",

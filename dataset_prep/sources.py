@@ -165,6 +165,8 @@ class CustomSource:
                 raise UserError(f"{path} would be replaced by what is made of it: move it, or give another --out")
         if self.pictures is not None and not self.pictures.is_dir():
             raise UserError(f"{self.pictures} is not a folder: give the folder that holds the pictures")
+        if self.pictures is not None and layout.root.resolve().is_relative_to(self.pictures.resolve()):
+            raise UserError(f"--out {layout.root} lies inside --images {self.pictures}: give a folder beside it")
 
     def get(self, layout: Layout, client: HttpClient) -> Mapping[str, Any]:
         return {}

@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from dataset_prep.readable import displayable
 from recbole_msm4sr.core.errors import UserError
 
 _FORMAT = 1
@@ -123,8 +124,8 @@ class Ledger:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
-            text = str(error)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter from messages about damaged names
+            text = displayable(str(error), 200)
             if "locked" in text:
                 problem = "is in use by another process, which fetches pictures for this data set: wait for its end"
             elif "full" in text or "readonly" in text or "disk I/O" in text:

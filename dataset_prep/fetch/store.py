@@ -29,7 +29,7 @@ class PictureStore:
         """Whether the picture lies there with the size it should have."""
         try:
             return (self.folder / name).stat().st_size == n_bytes
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
             return False
 
     def add(self, body: bytes, suffix: str, original: Path | None = None) -> tuple[str, bool]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_server import FaultServer, body, cut, stall, status
+from fault_server import FaultServer, Route, body, cut, stall, status
 from PIL import Image
 
 from dataset_prep.fetch.client import HttpClient
@@ -253,10 +253,13 @@ collect_pictures(Layout.of({str(layout.root)!r}), client=HttpClient(allow_privat
     assert all(bodies(layout, f"I{number}") == [picture(number)] for number in range(n_items))
 
 
-def test_ctrl_c_ends_the_run_at_once_and_keeps_what_is_done(fault_server: FaultServer, layout: Layout) -> None:
+@pytest.mark.parametrize("busy", [status(429, Retry_After="60"), stall()], ids=["paused", "stalled"])
+def test_ctrl_c_ends_the_run_at_once_and_keeps_what_is_done(
+    fault_server: FaultServer, layout: Layout, busy: Route
+) -> None:
     good = fault_server.serve("/good", body(picture(0)))
-    busy = fault_server.serve("/busy", status(429, Retry_After="60"))
-    write_sources(layout, {"A": [[good]], **{f"I{number}": [[busy]] for number in range(8)}})
+    late = fault_server.serve("/busy", busy)
+    write_sources(layout, {"A": [[good]], **{f"I{number}": [[late]] for number in range(8)}})
     script = f"""
 import signal, threading
 from pathlib import Path
@@ -280,7 +283,7 @@ except KeyboardInterrupt:
     assert not layout.pictures.exists()
     with Ledger(layout.ledger) as ledger:
         assert ledger.get(good) is not None
-        assert ledger.get(busy) is None  # it was not asked to the end
+        assert ledger.get(late) is None  # it was not asked to the end
 
 
 @pytest.mark.parametrize("place", ["store", "ledger", "result"])
@@ -288,6 +291,7 @@ def test_a_full_disk_ends_the_run_with_one_error_and_loses_nothing(
     fault_server: FaultServer, layout: Layout, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     items = {f"I{number}": [[fault_server.serve(f"/{number}", body(picture(number)))]] for number in range(12)}
+    write_sources(layout, items)
     writes = iter(range(100))
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with monkeypatch.context() as patch:
@@ -301,7 +305,6 @@ def test_a_full_disk_ends_the_run_with_one_error_and_loses_nothing(
 
             patch.setattr(os, "fsync", fail_later)
         elif place == "ledger":
-            write_sources(layout, items)
             with Ledger(layout.ledger) as ledger:
                 ledger.start_run()
             base = sqlite3.connect(layout.ledger)
@@ -317,7 +320,7 @@ def test_a_full_disk_ends_the_run_with_one_error_and_loses_nothing(
 
             patch.setattr("dataset_prep.fetch.pictures.write_records", fail)
         with pytest.raises(UserError, match=r"full|No space left") as caught:
-            collect(layout, items, workers=2)
+            collect(layout, workers=2)
     assert "make room" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not layout.pictures.exists()

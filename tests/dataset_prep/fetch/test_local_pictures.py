@@ -18,6 +18,7 @@ from dataset_prep.fetch.picture_sources import find_pictures, write_folder_sourc
 from dataset_prep.fetch.pictures import collect_pictures
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import write_records
+from dataset_prep.sources import CustomSource
 from recbole_msm4sr.core.errors import UserError
 
 _ROOT = Path(__file__).parents[3]
@@ -218,6 +219,21 @@ def test_pictures_are_found_by_all_three_namings_in_order(tmp_path: Path) -> Non
         "C": ["C_1.jpeg"],
     }
     assert list(names) == ["A", "B", "C"]
+
+
+def test_what_is_not_a_regular_file_is_passed_over(tmp_path: Path, layout: Layout) -> None:
+    folder = tmp_path / "pictures"
+    draw(folder / "A.png")
+    draw(folder / "B" / "x.png")
+    (folder / "directory.jpg").mkdir()
+    os.mkfifo(folder / "A_2.png")
+    for link, target in {"A_3.png": "nowhere", "loop.png": "loop.png", "A_4.png": "/dev/zero", "self": "."}.items():
+        (folder / link).symlink_to(target)
+    (folder / "B" / "dangling.png").symlink_to("nowhere")
+    found = {item: [str(path.relative_to(folder)) for path in paths] for item, paths in find_pictures(folder).items()}
+    assert found == {"A": ["A.png"], "B": ["B/x.png"], "self": ["self/A.png"]}
+    with pytest.raises(UserError, match="lies inside --images"):
+        CustomSource(folder / "A.png", pictures=folder).check(Layout.of(folder / "out"))
 
 
 def test_a_folder_without_pictures_is_one_clear_error(tmp_path: Path) -> None:
