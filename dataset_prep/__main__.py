@@ -5,12 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from dataset_prep.arguments import options_of, parser, source_of
+from dataset_prep.layout import Layout
+from dataset_prep.options import (
+    DemoOptions,
+    EncodeOptions,
+    GalleryOptions,
+    InfoOptions,
+    Options,
+    Settings,
+    Target,
+    extra_of,
+    flag,
+)
+from dataset_prep.sources import AmazonSource, CustomSource, Source
+from recbole_msm4sr.core.command import run_command
+from recbole_msm4sr.core.distributed import is_main
 from recbole_msm4sr.core.errors import UserError
 
 
@@ -20,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 2 for what cannot be used or written, said in one line on standard error; 130 if interrupted.
     """
-    arguments = parser().parse_args(argv)
     # Not the root logger: the model libraries have handlers of their own, and would say everything twice.
     handler = logging.StreamHandler(sys.stderr)
     logger = logging.getLogger("dataset_prep")
@@ -28,115 +41,145 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="PIL")  # of damaged pictures, which are counted
     try:
-        _COMMANDS[arguments.command](arguments)
-    except UserError as error:
-        print(f"dataset_prep: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder that cannot be written
-        print(
-            f"dataset_prep: error: {error}; mend that, and the same command goes on where it stopped", file=sys.stderr
+        return run_command(
+            "dataset_prep", lambda: _run(argv), if_interrupted="the same command goes on where it stopped"
         )
-        return 2
-    except KeyboardInterrupt:
-        print("dataset_prep: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
     finally:
         logger.removeHandler(handler)
-    return 0
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    given = vars(parser().parse_args(argv))
+    _, function, kinds = _COMMANDS[given["command"]]
+    function(*(kind(**{name: given[name] for name in kind.model_fields if name in given}) for kind in kinds))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong; ``--help`` has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Commands and options, made of the classes in ``options`` and ``sources``; ``command`` names the command."""
+    root = _Parser(
+        prog="python -m dataset_prep", description="Raw files -> a data set that MSM4SR trains on.", allow_abbrev=False
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar=f"{{{','.join(_COMMANDS)}}}")
+    for name, (text, _, kinds) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        for kind in kinds:
+            _add_options(command, kind)
+    return root
+
+
+def _add_options(command: argparse.ArgumentParser, kind: type[Settings]) -> None:
+    group: Any = command
+    for name, field in kind.model_fields.items():
+        extra = extra_of(kind, name)
+        if "group" in extra:
+            group = command.add_argument_group(extra["group"])
+        text, metavar = field.description or "", extra.get("metavar")
+        if "some_of" in extra and field.default is not None:
+            text = f"{text} of {','.join(extra['some_of'])}"
+        elif not field.is_required() and field.default not in (None, False):
+            text = f"{text} (default: {field.default})"
+        text = text.strip().replace("%", "%%")
+        if "one_of" in extra:
+            metavar = f"{{{','.join(extra['one_of'])}}}"
+        if extra.get("positional"):
+            group.add_argument(name, metavar=metavar, help=text)
+        elif field.annotation is bool:
+            group.add_argument(flag(name), dest=name, action="store_true", default=argparse.SUPPRESS, help=text)
+        else:
+            group.add_argument(
+                flag(name),
+                dest=name,
+                default=argparse.SUPPRESS,
+                required=field.is_required(),
+                metavar=metavar,
+                help=text,
+            )
 
 
 # The commands import what they need when they run: torch and transformers take seconds, --help should not.
 
 
-def _prepare(arguments: argparse.Namespace) -> None:
+def _prepare(source: Source, target: Target, options: Options) -> None:
     from dataset_prep.info.describe import describe
     from dataset_prep.info.text import describe_as_text
-    from dataset_prep.layout import Layout
-    from dataset_prep.pipeline import prepare
-    from dataset_prep.quiet import quiet_transformers
-    from recbole_msm4sr.core.distributed import rank
+    from dataset_prep.steps import prepare
 
-    layout = Layout.of(arguments.out)
-    with quiet_transformers():
-        prepare(source_of(arguments), layout, options_of(arguments))
-    if rank() == 0 and layout.interactions.is_file():
+    layout = Layout.of(target.out)
+    prepare(source, layout, options)
+    if is_main() and layout.interactions.is_file():
         print(describe_as_text(describe(layout)))
 
 
-def _info(arguments: argparse.Namespace) -> None:
+def _info(options: InfoOptions) -> None:
+    from dataset_prep.fetch.missing import missing_as_table
     from dataset_prep.info.describe import describe
     from dataset_prep.info.text import describe_as_text
-    from dataset_prep.layout import Layout
 
-    layout = Layout.of(arguments.path)
-    if arguments.missing:
-        from dataset_prep.fetch.missing import missing_as_table
-
-        _print_lines(missing_as_table(layout))
+    layout = Layout.of(options.path)
+    if options.missing and options.json_:
+        raise UserError("--json and --missing are two different things: give one of them")
+    if options.missing:
+        for line in missing_as_table(layout):
+            print(line)
         return
     described = describe(layout)
-    _print_lines(
-        [json.dumps(described, indent=2, ensure_ascii=False) if arguments.json else describe_as_text(described)]
-    )
+    print(json.dumps(described, indent=2, ensure_ascii=False) if options.json_ else describe_as_text(described))
 
 
-def _print_lines(lines: Iterable[str]) -> None:
-    """Print until the reader of standard output has seen enough, as ``head`` has."""
-    for line in lines:
-        try:
-            print(line, flush=True)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
-            return
-
-
-def _gallery(arguments: argparse.Namespace) -> None:
+def _gallery(options: GalleryOptions) -> None:
     from dataset_prep.gallery.page import write_gallery
-    from dataset_prep.layout import Layout
 
-    path, _ = write_gallery(
-        Layout.of(arguments.path),
-        max_items=arguments.max_items,
-        seed=arguments.seed,
-        thumbnail=arguments.thumbnail,
-        order=arguments.order,
-        missing_share=arguments.missing_share,
-        out=arguments.out,
-    )
+    layout = Layout.of(options.path)
+    path, _ = write_gallery(layout, **options.model_dump(exclude={"path"}))
     print(path)
 
 
-def _encode(arguments: argparse.Namespace) -> None:
-    from dataset_prep.encode.encode import encode_dataset
-    from dataset_prep.encode.sentence_encoder import load_sentence_encoder
-    from dataset_prep.quiet import quiet_transformers
+def _encode(options: EncodeOptions) -> None:
+    from contextlib import nullcontext
 
-    if arguments.text is None and arguments.keywords is None:
+    from dataset_prep.encode.models import quiet_transformers
+    from dataset_prep.encode.sentence_encoder import load_sentence_encoder
+    from dataset_prep.encode.sentence_features import encode_dataset
+    from recbole_msm4sr.core.files import locked
+
+    layout = Layout.of(options.out)
+    if options.text is None and options.keywords is None:
         raise UserError("there is nothing to encode: give --text, --keywords, or both")
-    with quiet_transformers():
+    with locked(layout.lock, wait=False) if is_main() else nullcontext(), quiet_transformers():
         encode_dataset(
-            arguments.out,
-            load_sentence_encoder(arguments.sentence_encoder, arguments.device, revision=arguments.revision),
-            text=arguments.text,
-            keywords=arguments.keywords,
-            max_sentences=arguments.max_sentences,
-            overwrite=arguments.overwrite,
+            layout.root,
+            load_sentence_encoder(options.sentence_encoder, options.device, revision=options.revision),
+            text=options.text,
+            keywords=options.keywords,
+            max_sentences=options.max_sentences,
+            overwrite=options.overwrite,
         )
 
 
-def _demo(arguments: argparse.Namespace) -> None:
+def _demo(options: DemoOptions) -> None:
     from dataset_prep.demo.dataset import make_demo
 
-    make_demo(arguments.out, arguments.seed, overwrite=arguments.overwrite)
+    make_demo(options.out, options.seed, overwrite=options.overwrite)
 
 
-_COMMANDS = {
-    "amazon": _prepare,
-    "custom": _prepare,
-    "info": _info,
-    "gallery": _gallery,
-    "encode": _encode,
-    "demo": _demo,
+_COMMANDS: dict[str, tuple[str, Callable[..., None], tuple[type[Settings], ...]]] = {
+    "amazon": (
+        "Amazon reviews of 2018 or 2023, downloaded or from files that you have",
+        _prepare,
+        (AmazonSource, Target, Options),
+    ),
+    "custom": ("your own interactions, text and pictures", _prepare, (CustomSource, Target, Options)),
+    "info": ("what a data set holds", _info, (InfoOptions,)),
+    "gallery": ("one HTML page: items with pictures, words and sentences", _gallery, (GalleryOptions,)),
+    "encode": ("ready sentences and picture words -> feature stores, for any data set", _encode, (EncodeOptions,)),
+    "demo": ("generate the default data set; nothing in it is real", _demo, (DemoOptions,)),
 }
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_msm4sr.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -16,8 +18,16 @@ class Layout:
 
     @classmethod
     def of(cls, out: str | os.PathLike[str]) -> Layout:
-        """The layout of ``out``, whose last part is the name; absolute, whatever the current folder becomes."""
+        """The layout of ``out``, whose last part is the name; absolute, whatever the current folder becomes.
+
+        Raises:
+            UserError: the last part can be no data set's name.
+        """
         root = Path(out).absolute()
+        if not os.fspath(out) or root.name in ("", "..") or not root.name.isprintable():
+            raise UserError(
+                f"{os.fspath(out)!r} is not a data set's folder: give one with a name, such as dataset/mine"
+            )
         return cls(root, root.name)
 
     @property
@@ -53,6 +63,16 @@ class Layout:
     def prep(self) -> Path:
         """The steps' own files: deleting the folder loses their progress, and nothing that training needs."""
         return self.root / "prep"
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether steps have been at work here; ``encode`` alone leaves nothing in ``prep`` but shards, if killed."""
+        return self.prep.is_dir() and [path.name for path in self.prep.iterdir()] != ["shards"]
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one command that writes the data set."""
+        return self.root / ".lock"
 
     @property
     def raw(self) -> Path:

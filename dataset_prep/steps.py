@@ -1,185 +1,220 @@
-"""Run a step once: skip it while its settings, inputs and outputs are as its summary says, else run it and write one.
-
-A step's summary (``prep/<step>.json``) appears when the step is finished and not before, so an interrupted step is
-run again; what it had done by then it finds itself (partial downloads, the ledger of pictures, shards).
-"""
+"""From a source to a data set that trains: the table of steps, in order; each is skipped where it is done."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from dataset_prep.encode.models import quiet_transformers
+from dataset_prep.encode.steps import dictionary, keyword_features, picture_features, text_features, words
+from dataset_prep.fetch.picture_sources import find_pictures, write_folder_sources
+from dataset_prep.fetch.pictures import collect_pictures
+from dataset_prep.interactions.atomic_file import interaction_items
+from dataset_prep.interactions.build import build_interactions
+from dataset_prep.interactions.rules import Rules
 from dataset_prep.layout import Layout
-from recbole_msm4sr import __version__
-from recbole_msm4sr.core.distributed import once
+from dataset_prep.options import BOTH, Options
+from dataset_prep.readers.jsonl import read_image_keywords, read_records
+from dataset_prep.readers.rejected import Rejected
+from dataset_prep.sources import Source
+from dataset_prep.step import Preparation, Step, read_summary, run_step
+from dataset_prep.text.build import build_text, items_with
+from dataset_prep.text.item_file import write_item_file
+from recbole_msm4sr.core.distributed import is_main, once
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import atomic_file, sha256_of_file
+from recbole_msm4sr.core.files import locked, remove_left_overs
 
-logger = logging.getLogger(__name__)
+FETCHES_AT_ONCE = 16  # of all hosts together: a slow one should not hold up the others
 
-FORMAT_VERSION = 1
-_PACKAGES = (
-    *("numpy", "pillow", "torch", "transformers", "sentence-transformers"),
-    *("ftfy", "selectolax", "sentencex", "wordfreq"),
+
+def prepare(source: Source, layout: Layout, options: Options) -> None:
+    """Make a data set: ``<name>.inter``, ``<name>.item``, ``text.jsonl``, ..., ``features/``.
+
+    What is done is skipped, what was interrupted goes on. Under torchrun all processes call this with one shared
+    folder: they share the encoders' work, and the first does the rest.
+
+    Raises:
+        UserError: files or records that cannot be used; a step that another one needs was not run; another command
+            prepares the same data set.
+        OSError: the disk is full or cannot be written; what is done is kept.
+    """
+    source.check(layout)
+    work = Preparation(source, layout, options, _modalities(source, layout, options))
+    with locked(layout.lock, wait=False) if is_main() else nullcontext(), quiet_transformers():
+        once(lambda: _begin(layout, options))
+        for part, make in TABLE:
+            step = make(work) if part in options.steps else None
+            if step is not None:
+                run_step(layout, step)
+
+
+def get(work: Preparation) -> Step | None:
+    """The release's files, from a folder or from the network."""
+    source, layout = work.source, work.layout
+
+    def fetch() -> Mapping[str, Any]:
+        with work.client() as client:
+            return source.get(layout, client)
+
+    files = source.fetched(layout)
+    return Step("get", source.identity, inputs=[], outputs=files, work=fetch) if files else None
+
+
+def interactions(work: Preparation) -> Step:
+    """The ``.inter`` file."""
+    source, layout, options = work.source, work.layout, work.options
+    nearest = options.rules is None and source.reference is not None
+    rules: Rules | Literal["nearest"] = options.rules or ("nearest" if nearest else Rules())
+    needs_items = nearest or (options.rules is not None and options.rules.item_set is not None)
+    of_items = [work.item_file, work.given_words or source.images] if needs_items else []
+
+    def build() -> Mapping[str, Any]:
+        rejected = Rejected()
+        return build_interactions(
+            layout,
+            source.events(layout, rejected),
+            rules,
+            rejected=rejected,
+            reference=source.reference,
+            item_sets=_item_sets(work) if needs_items else None,
+            memory=options.memory,
+            threads=options.workers,
+        )
+
+    return Step(
+        "interactions",
+        {**source.identity, "rules": asdict(rules) if isinstance(rules, Rules) else rules},
+        inputs=[source.interaction_file(layout), *_there(*of_items)],
+        outputs=[layout.interactions],
+        work=build,
+    )
+
+
+def text(work: Preparation) -> Step | None:
+    """Sentences, attributes and where the pictures are, of the items of the .inter file."""
+    source, layout, options = work.source, work.layout, work.options
+
+    def build() -> Mapping[str, Any]:
+        figures: dict[str, Any] = {}
+        tokens = interaction_items(layout.interactions)
+        if work.item_file is not None:
+            rejected = Rejected()
+            figures = build_text(
+                layout,
+                source.items(layout, rejected),
+                tokens=tokens,
+                max_sentences=options.max_sentences,
+                max_pictures=options.max_pictures,
+                workers=options.workers,
+                rejected=rejected,
+            )
+            figures["attributes"] = write_item_file(layout.items, source.items(layout, Rejected()), tokens)
+            tokens = [token for _, token, _ in read_records(layout.sentences)]  # one order for all files
+        if source.images is not None:
+            figures["pictures"] = write_folder_sources(source.images, layout.picture_sources, tokens)
+        return figures
+
+    if work.item_file is None and source.images is None:
+        return None  # interactions and ready words alone
+    limits = {"max_sentences": options.max_sentences, "max_pictures": options.max_pictures}
+    return Step(
+        "text",
+        {**source.identity, **limits},
+        inputs=[layout.interactions, *_there(work.item_file, source.images)],
+        outputs=[*([layout.sentences, layout.items] if work.item_file else []), layout.picture_sources],
+        work=build,
+    )
+
+
+def pictures(work: Preparation) -> Step | None:
+    """The picture files; not where their words are given and their links are all that there is of them."""
+    source, layout, options = work.source, work.layout, work.options
+    local = source.images is not None
+    if not work.has_image or (work.given_words is not None and not local):
+        return None
+    earlier = read_summary(layout, "pictures")
+    some_may_work_now = earlier is not None and bool(earlier["figures"].get("try_again"))
+    half_encoded = any(step and step.shards and step.shards.is_dir() for step in (words(work), picture_features(work)))
+
+    def collect() -> Mapping[str, Any]:
+        if local:
+            return collect_pictures(layout, client=None, workers=options.workers, max_pictures=options.max_pictures)
+        with work.client() as client:
+            return collect_pictures(
+                layout,
+                client=client,
+                workers=max(options.workers, FETCHES_AT_ONCE, options.per_host),
+                max_pictures=options.max_pictures,
+                retry_dead=options.retry_dead,
+            )
+
+    return Step(
+        "pictures",
+        {"local": local, "max_pictures": options.max_pictures},
+        inputs=[layout.picture_sources, *_there(source.images)],
+        outputs=[layout.pictures],
+        work=collect,
+        again=options.retry_dead or (some_may_work_now and not half_encoded),  # other pictures are encoded anew
+    )
+
+
+#: In order: what ``--steps`` calls it, and what makes the step; None where this preparation has no such step. A step is
+#: made when its turn comes, for what it reads may be made by those before.
+TABLE: tuple[tuple[str, Callable[[Preparation], Step | None]], ...] = (
+    ("get", get),
+    ("interactions", interactions),
+    ("text", text),
+    ("pictures", pictures),
+    ("words", dictionary),
+    ("words", words),
+    ("features", text_features),
+    ("features", keyword_features),
+    ("features", picture_features),
 )
 
 
-def run_step(
-    layout: Layout,
-    name: str,
-    *,
-    settings: Mapping[str, Any],
-    inputs: Sequence[Path],
-    outputs: Sequence[Path],
-    work: Callable[[], Mapping[str, Any]],
-    parallel: bool = False,
-    again: bool = False,
-) -> dict[str, Any]:
-    """Run ``work`` unless an earlier run with the same settings and inputs left all outputs in place.
+def _begin(layout: Layout, options: Options) -> None:
+    """Raise a ``UserError`` before an atomic file is replaced that no step has made; clear up after killed commands."""
+    if not layout.is_prepared:
+        for step, path in (("interactions", layout.interactions), ("text", layout.items)):
+            if step in options.steps and path.exists():
+                raise UserError(f"{path} is there, and was not made here: move or remove it, or give another --out")
+    layout.prep.mkdir(exist_ok=True)
+    for folder in (layout.root, layout.prep, layout.features("text").parent):
+        if folder.is_dir():
+            remove_left_overs(folder)
 
-    Under torchrun every process calls this, and the first one decides, and writes the summary.
 
-    Args:
-        settings: all that the outputs depend on, apart from the inputs' contents; must fit into JSON.
-        inputs: files and folders that ``work`` reads.
-        outputs: files and folders that ``work`` makes.
-        work: returns the figures for the summary.
-        parallel: whether all processes of torchrun run ``work``; otherwise the first does, and the others wait.
-        again: run it even so.
-
-    Returns:
-        The summary: ``step``, ``settings``, ``inputs``, ``outputs``, ``figures``, ``seconds``, ``finished`` (UTC),
-        ``versions``.
+def _modalities(source: Source, layout: Layout, options: Options) -> tuple[str, ...]:
+    """The modalities to prepare.
 
     Raises:
-        UserError: an input is missing, or whatever ``work`` raises.
+        UserError: one is asked for that the source does not have.
     """
-    settings = json.loads(json.dumps(settings))  # as it is read back: tuples are lists
-
-    def finished_before() -> dict[str, Any] | None:
-        earlier = read_summary(layout, name)
-        if earlier is None or again:
-            return None
-        if earlier["settings"] != settings or _digests(earlier["inputs"]) != _digests(identify(earlier["inputs"])):
-            logger.info("%s: its settings or inputs have changed since %s; it runs again", name, earlier["finished"])
-            return None
-        if earlier["outputs"] != _describe(layout, outputs):
-            logger.info("%s: what it made has changed or is gone; it runs again", name)
-            return None
-        logger.info("%s: done already on %s", name, earlier["finished"])
-        return earlier
-
-    def identify(known: Mapping[str, Any]) -> dict[str, Any]:
-        return {_label(layout, path): _identify(path, known.get(_label(layout, path))) for path in inputs}
-
-    def finish() -> dict[str, Any]:
-        summary = {
-            "format_version": FORMAT_VERSION,
-            "step": name,
-            "settings": settings,
-            "inputs": read,
-            "outputs": _describe(layout, outputs),
-            "figures": dict(figures),
-            "seconds": round(time.monotonic() - start, 3),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": _versions(),
-        }
-        with atomic_file(layout.summary(name)) as temporary:
-            temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        logger.info("%s: finished in %.1f s", name, summary["seconds"])
-        return summary
-
-    earlier = once(finished_before)
-    if earlier is not None:
-        return earlier
-    read = once(lambda: identify({}))
-    start = time.monotonic()
-    figures = work() if parallel else once(work)
-    return once(finish)
+    chosen = source.modalities if options.modalities is None else options.modalities
+    items = source.item_file(layout)
+    has_words = source.keywords is not None and options.image_features == "keywords"
+    if "image" in chosen and source.images is None and items is None and not has_words:
+        raise UserError("there are no pictures: give --images, or links to them in --text, or leave image out")
+    if "text" in chosen and items is None:
+        raise UserError("there is no text to encode: give the items (--text), or leave text out of the modalities")
+    return chosen
 
 
-def read_summary(layout: Layout, name: str) -> dict[str, Any] | None:
-    """The summary of a finished step, or None: the step has not been finished, or by a version with another format.
-
-    Raises:
-        UserError: the file is not JSON.
-    """
-    path = layout.summary(name)
-    if not path.is_file():
-        return None
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): remove it, and the step runs again") from error
-    return summary if isinstance(summary, dict) and summary.get("format_version") == FORMAT_VERSION else None
+def _item_sets(work: Preparation) -> dict[str, set[str]]:
+    """Items with text, with a picture, with both; a picture that is named or has words: none is fetched yet."""
+    source, layout = work.source, work.layout
+    sets = items_with(source.items(layout, Rejected()))
+    if work.given_words is not None:
+        sets["image"] = {item for item, found in read_image_keywords(work.given_words).items() if any(found)}
+    elif source.images is not None:
+        known = {item for _, item, _ in source.events(layout, Rejected())}
+        sets["image"] = set(find_pictures(source.images, known))
+    return {**sets, BOTH: sets["text"] & sets["image"]}
 
 
-def _label(layout: Layout, path: Path) -> str:
-    """How a summary names a path: relative inside the data set, absolute outside."""
-    absolute = Path(os.path.abspath(path))
-    return str(absolute.relative_to(layout.root)) if absolute.is_relative_to(layout.root) else str(absolute)
-
-
-def _identify(path: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Size, time and digest of a file, or of a folder's list of files.
-
-    A digest that an earlier run took of a file of the same size and time is taken over: raw files have gigabytes.
-    """
-    if path.is_dir():
-        return {"sha256": _digest_of_folder(path)}
-    if not path.is_file():
-        raise UserError(f"{path} is missing: run the step that makes it, or give another path")
-    status = path.stat()
-    if known and known.get("size") == status.st_size and known.get("mtime_ns") == status.st_mtime_ns:
-        return dict(known)
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256_of_file(path)}
-
-
-def _digests(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """What has to be the same for inputs to be the same, whatever their times say."""
-    return {label: entry["sha256"] for label, entry in inputs.items()}
-
-
-def _describe(layout: Layout, outputs: Sequence[Path]) -> dict[str, Any]:
-    """What tells an output from another: a file's size and time, a folder's list of files; None if it is not there."""
-    described: dict[str, Any] = {}
-    for path in outputs:
-        if path.is_dir():
-            described[_label(layout, path)] = {"sha256": _digest_of_folder(path)}
-        elif path.is_file():
-            status = path.stat()
-            described[_label(layout, path)] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-        else:
-            described[_label(layout, path)] = None
-    return described
-
-
-def _digest_of_folder(folder: Path) -> str:
-    """Digest of the names, sizes and times of all files below a folder."""
-    digest = hashlib.sha256()
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            path = Path(parent) / name
-            status = path.stat()
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what shapes the outputs."""
-    versions = {"recbole-msm4sr": __version__}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+def _there(*paths: Path | None) -> list[Path]:
+    return [path for path in paths if path is not None]

@@ -10,7 +10,6 @@ import csv
 import logging
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,12 @@ from dataset_prep.demo.catalogue import Item, describe, dictionary, make_items
 from dataset_prep.demo.encoders import build_clip, build_sentence_encoder
 from dataset_prep.demo.interactions import Interaction, make_interactions
 from dataset_prep.demo.pictures import draw
+from dataset_prep.encode.models import quiet_transformers
 from dataset_prep.layout import Layout
-from dataset_prep.options import Options
-from dataset_prep.pipeline import prepare
-from dataset_prep.quiet import quiet_transformers
+from dataset_prep.options import Options, Settings, option
 from dataset_prep.readers.jsonl import read_records, write_records
 from dataset_prep.sources import CustomSource
+from dataset_prep.steps import prepare
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import atomic_folder
 
@@ -57,24 +56,15 @@ pattern. The next item depends on all of them, so a model that sees both modalit
 """
 
 
-@dataclass(frozen=True)
-class DemoSizes:
+class DemoSizes(Settings):
     """How much is generated. The defaults are the data set ``demo``; tests take less."""
 
-    n_items: int = 900
-    n_users: int = 2000
+    n_items: int = option(900, "histories of up to 15 distinct items need 40 or more", limits={"ge": 40})
+    n_users: int = option(2000, "", limits={"ge": 1})
     # The drawn pictures show three attributes with two words each; the paper's 15 words would be mostly untrue.
-    top_n: int = 8
-    clip_pictures: int = 1500
-    clip_steps: int = 240
-
-    def check(self) -> None:
-        """Raise a :class:`UserError` for a size below 1, or too few items for histories without repeats."""
-        for name, value in asdict(self).items():
-            if value < 1:
-                raise UserError(f"demo: {name} is {value}: it must be 1 or more")
-        if self.n_items < 40:
-            raise UserError(f"demo: n_items is {self.n_items}: histories of up to 15 distinct items need 40 or more")
+    top_n: int = option(8, "", limits={"ge": 5, "le": 50})
+    clip_pictures: int = option(1500, "", limits={"ge": 1})
+    clip_steps: int = option(240, "", limits={"ge": 1})
 
 
 def make_demo(
@@ -88,12 +78,9 @@ def make_demo(
         UserError: ``out`` exists and ``overwrite`` is false, the seed is negative, or a size is too small.
     """
     sizes = sizes or DemoSizes()
-    sizes.check()
-    if seed < 0:
-        raise UserError(f"demo: seed is {seed}: it must be 0 or more")
-    target = Path(out)
+    target = Layout.of(out).root
     if target.exists() and overwrite and not _is_generated(target):
-        raise UserError(f"{target} is no generated data set (its README.txt would say so): name another folder")
+        raise UserError(f"{target} is not a generated data set (its README.txt would say so): name another folder")
     # One stream per part: a change to one leaves the others as they were.
     streams = [np.random.default_rng(sequence) for sequence in np.random.SeedSequence(seed).spawn(5)]
     item_rng, text_rng, picture_rng, user_rng, clip_rng = streams
@@ -111,7 +98,7 @@ def make_demo(
         sentences = (text for _, _, record in read_records(raw / "catalogue.jsonl") for text in record["sentences"])
         build_sentence_encoder(sentence_encoder, [*dictionary(), *sentences], seed)
 
-        source = CustomSource(raw / "interactions.csv", text=raw / "catalogue.jsonl", pictures=raw / "pictures")
+        source = CustomSource(inter=raw / "interactions.csv", text=raw / "catalogue.jsonl", images=raw / "pictures")
         options = Options(
             words=raw / "words.txt",
             clip=str(clip),
@@ -122,9 +109,9 @@ def make_demo(
         )
         layout = Layout(folder, target.name)
         prepare(source, layout, options)
-        for path in (layout.picture_sources, layout.ledger):
-            path.unlink()  # they name files where they were before the folder had its place
-        readme = README.format(title=_TITLE, seed=seed, n_interactions=len(interactions), **asdict(sizes))
+        for path in (layout.picture_sources, layout.ledger, layout.lock):
+            path.unlink(missing_ok=True)  # the first two name files where they were before the folder had its place
+        readme = README.format(title=_TITLE, seed=seed, n_interactions=len(interactions), **sizes.model_dump())
         (folder / "README.txt").write_text(readme, encoding="utf-8")
     logger.info("%s: generated data set, seed %d; nothing in it is real", target, seed)
     return target

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -25,9 +24,8 @@ from recbole_msm4sr.core.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
-COMMON_WORDS = 10_000
-CATALOGUE_WORDS = 10_000
-FEWEST_WORDS, MOST_WORDS = 5, 50  # of a picture: the paper's range of N (figure 3b)
+COMMON_WORDS = 10_000  # of English
+CATALOGUE_WORDS = 10_000  # of the catalogue, at most
 MIN_ITEMS = 3  # items that must use a word: below that it is a typing error or a name
 
 _SHORTEST, _LONGEST = 3, 20  # letters
@@ -35,21 +33,12 @@ _SHORTEST, _LONGEST = 3, 20  # letters
 _WORD = re.compile(rf"(?<!\w)(?<!\w['’])([a-z]{{{_SHORTEST},{_LONGEST}}})(?:['’]s)?(?!\w|['’]\w)")
 
 
-def build_dictionary(
-    layout: Layout,
-    *,
-    words: str | os.PathLike[str] | None = None,
-    common_words: int = COMMON_WORDS,
-    catalogue_words: int = CATALOGUE_WORDS,
-    min_items: int = MIN_ITEMS,
-) -> dict[str, Any]:
+def build_dictionary(layout: Layout, words: Path | None = None) -> dict[str, Any]:
     """Write ``layout.dictionary``, one word a line, from a file or from frequencies. Equal inputs give equal bytes.
 
     Args:
-        words: a text file, one word or phrase a line; repeats and blank lines are dropped, the order is kept.
-        common_words: how many of English to take where no file is given.
-        catalogue_words: how many more to take, at most, from ``layout.sentences``; none if that file is not there.
-        min_items: items whose sentences must use such a word.
+        words: a text file, one word or phrase a line; repeats and blank lines are dropped, the order is kept. None:
+            the commonest words of English, and those of ``layout.sentences`` if that file is there.
 
     Returns:
         ``words``, ``common_words``, ``catalogue_words`` (counts; the last two are None for a user's file), ``source``
@@ -64,8 +53,8 @@ def build_dictionary(
         chosen = read_words(words)
         figures = {"source": "file", "words": len(chosen), "common_words": None, "catalogue_words": None}
     else:
-        common = _common_words(common_words)
-        own = _catalogue_words(layout.sentences, catalogue_words, min_items, known=frozenset(common))
+        common = _common_words()
+        own = _catalogue_words(layout.sentences, known=frozenset(common))
         chosen = [*common, *own]
         figures = {
             "source": "wordfreq and text.jsonl" if own else "wordfreq",
@@ -80,14 +69,14 @@ def build_dictionary(
     return figures
 
 
-def read_words(path: str | os.PathLike[str]) -> list[str]:
+def read_words(path: Path) -> list[str]:
     """Read a dictionary D: one word or phrase a line, UTF-8. Blank lines and repeats are passed over.
 
     Raises:
         UserError: the file is missing, not UTF-8 text, has no word, or has a tab, as a list of words with counts does.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"the word dictionary {path} cannot be read ({error}): give a UTF-8 file with one word a line"
@@ -102,12 +91,6 @@ def read_words(path: str | os.PathLike[str]) -> list[str]:
     return words
 
 
-def check_top_n(top_n: int) -> None:
-    """Raise a ``UserError`` for an N of eq. 2 outside the paper's range."""
-    if not FEWEST_WORDS <= top_n <= MOST_WORDS:
-        raise UserError(f"top_n is {top_n}: it must be from {FEWEST_WORDS} to {MOST_WORDS}")
-
-
 def dictionary_digest(words: Sequence[str]) -> str:
     """Hex SHA-256 of D, that of ``layout.dictionary`` if it holds these words."""
     return hashlib.sha256(_as_file(words)).hexdigest()
@@ -117,7 +100,7 @@ def _as_file(words: Sequence[str]) -> bytes:
     return "".join(f"{word}\n" for word in words).encode("utf-8")
 
 
-def _common_words(count: int) -> list[str]:
+def _common_words() -> list[str]:
     """The commonest plain words of English, commonest first."""
     try:
         from wordfreq import iter_wordlist
@@ -129,14 +112,14 @@ def _common_words(count: int) -> list[str]:
     stop_words = _stop_words()
     words: dict[str, None] = {}
     for word in iter_wordlist("en"):
-        if len(words) == count:
+        if len(words) == COMMON_WORDS:
             break
         if (match := _WORD.fullmatch(word)) and match[1] not in stop_words:
             words[match[1]] = None
     return list(words)
 
 
-def _catalogue_words(sentences: Path, count: int, min_items: int, known: frozenset[str]) -> list[str]:
+def _catalogue_words(sentences: Path, known: frozenset[str]) -> list[str]:
     """The words that most items' sentences use and that are not known yet; equally frequent ones by the alphabet."""
     if not sentences.is_file():
         return []
@@ -147,8 +130,8 @@ def _catalogue_words(sentences: Path, count: int, min_items: int, known: frozens
             raise UserError(f'{where}: "sentences" must be a list of strings')
         n_items.update({match[1] for text in texts for match in _WORD.finditer(text.lower())})
     unwanted = known | _stop_words()
-    frequent = [word for word, n in n_items.items() if n >= min_items and word not in unwanted]
-    return sorted(frequent, key=lambda word: (-n_items[word], word))[:count]
+    frequent = [word for word, n in n_items.items() if n >= MIN_ITEMS and word not in unwanted]
+    return sorted(frequent, key=lambda word: (-n_items[word], word))[:CATALOGUE_WORDS]
 
 
 def _stop_words() -> frozenset[str]:

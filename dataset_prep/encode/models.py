@@ -1,10 +1,13 @@
-"""Where a model comes from: a folder, or the model hub by name."""
+"""Pre-trained models: a folder, or a name on the model hub; loaded without a word on a log."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from recbole_msm4sr.core.errors import UserError
@@ -29,7 +32,7 @@ def is_local_model(name_or_path: str) -> bool:
 
 
 def check_model_name(name_or_path: str) -> None:
-    """Raise a ``UserError`` for what is no folder and can be no name on the hub; nothing is asked or loaded."""
+    """Raise a ``UserError`` unless it is a folder or can be a name on the hub; nothing is asked or loaded."""
     folder = name_or_path and Path(name_or_path).is_dir()  # Path("") would be the current folder
     if not folder and not _HUB_NAME.fullmatch(name_or_path):
         raise UserError(f"there is no model folder {name_or_path!r}: give a folder, or a name on the model hub")
@@ -49,3 +52,26 @@ def digest_of_weights(folder: Path) -> str:
         for path in sorted(folder.rglob(pattern)):
             digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of_file(path)}\n".encode())
     return f"sha256:{digest.hexdigest()[:16]}"
+
+
+@contextmanager
+def quiet_transformers(*, even_on_terminal: bool = False) -> Iterator[None]:
+    """Silence ``transformers``' loading bars and notices below errors while standard error is not a terminal.
+
+    Its settings are the process's, so they are put back afterwards.
+    """
+    if sys.stderr.isatty() and not even_on_terminal:
+        yield
+        return
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -10,20 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dataset_prep.encode.clip import CLIP, Clip
-from dataset_prep.encode.item_pictures import read_pictures
-from dataset_prep.encode.picture_encoder import PictureEncoder
-from dataset_prep.encode.picture_reader import WORKERS
-from dataset_prep.encode.picture_rows import SHARD_SIZE, PictureRows
-from dataset_prep.encode.resnet import RESNET, ResNet
+from dataset_prep.encode.picture_encoder import Clip, PictureEncoder, ResNet
+from dataset_prep.encode.picture_rows import SHARD_SIZE, PictureRows, read_pictures
 from dataset_prep.layout import Layout
 from recbole_msm4sr.core.distributed import once
-from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
 
 logger = logging.getLogger(__name__)
 
-_KINDS: dict[str, tuple[type[PictureEncoder], str]] = {"clip": (Clip, CLIP), "resnet": (ResNet, RESNET)}
+ENCODERS: dict[str, type[PictureEncoder]] = {"clip": Clip, "resnet": ResNet}
 _NO_VECTOR = np.float16(np.nan)  # no row of a store holds it
 
 
@@ -31,69 +26,59 @@ def encode_pictures(
     layout: Layout,
     *,
     kind: str,
-    name_or_path: str | None = None,
+    name_or_path: str,
+    batch_size: int,
+    workers: int,
     revision: str | None = None,
     device: str | None = None,
-    batch_size: int = 64,
-    workers: int = WORKERS,
     shard_size: int = SHARD_SIZE,
-    overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write the store ``features/image``: one row a picture of ``layout.pictures``, in its order.
+    """Write the store ``features/image``, or replace it: one row a picture of ``layout.pictures``, in its order.
 
     A picture that cannot be decoded has no row, and an item without pictures has none. Every distinct file is encoded
     once. Runs under torchrun, and goes on where it was interrupted. Rows need not be as long as those of the text.
 
     Args:
         kind: ``clip``: the vector that eq. 2 compares with words, of length 1; ``resnet``: pooled features.
-        name_or_path: a folder, or a name on the model hub; left out, the kind's default.
-        revision: commit or tag of a name on the hub.
         batch_size: pictures at a time.
         workers: threads that decode pictures.
+        name_or_path: a folder, or a name on the model hub.
+        revision: commit or tag of a name on the hub.
         shard_size: pictures between two points where an interrupted run can go on.
-        overwrite: replace a store that is there already.
 
     Returns:
         Figures: ``items``, ``items_without_rows``, ``rows``, ``dim``, ``distinct_pictures``, ``undecodable`` (see
         ``Rejected.as_dict``), ``kind``, ``encoder``, ``revision``.
 
     Raises:
-        UserError: the kind is unknown, the store exists and ``overwrite`` is false, the model cannot be loaded, no
-            item has a picture, or none can be decoded.
+        UserError: the model cannot be loaded, no item has a picture, or none can be decoded.
     """
-    if kind not in _KINDS:
-        raise UserError(f"image features are {kind!r}: they must be one of {', '.join(_KINDS)}")
-    target = layout.features("image")
-    if target.exists() and not overwrite:  # before an hour of encoding, not after
-        raise UserError(f"{target} exists already: remove it, or ask to overwrite it")
-    encoder_class, default = _KINDS[kind]
-    encoder = encoder_class(name_or_path or default, device, revision=revision)
+    encoder = ENCODERS[kind](name_or_path, device, revision=revision)
     settings = {"kind": kind, "encoder": encoder.name, "revision": encoder.revision}
     rows = PictureRows(
         layout,
         "picture-features",
         settings,
-        width=encoder.dim,
-        missing=_NO_VECTOR,
+        lacking=np.full(encoder.dim, _NO_VECTOR),
         batch_size=batch_size,
         shard_size=shard_size,
     )
-    rows.compute(encoder, _as_float16, workers=workers, description=f"{kind} features")
+    rows.compute(encoder, _as_stored, workers=workers, description=f"{kind} features")
 
     def join() -> dict[str, Any]:
-        figures = _write(layout, rows, encoder, kind, overwrite)
+        figures = _write(layout, rows, encoder, kind)
         rows.discard()
         return figures
 
     return {**once(join), **settings}
 
 
-def _as_float16(vectors: Tensor) -> NDArray[np.float16]:
+def _as_stored(vectors: Tensor) -> NDArray[np.float16]:
     """What the store holds anyway, at half the size."""
     return vectors.cpu().numpy().astype(np.float16)
 
 
-def _write(layout: Layout, rows: PictureRows, encoder: PictureEncoder, kind: str, overwrite: bool) -> dict[str, Any]:
+def _write(layout: Layout, rows: PictureRows, encoder: PictureEncoder, kind: str) -> dict[str, Any]:
     undecodable = rows.undecodable()
     items = [item for item, _ in read_pictures(layout)]
 
@@ -109,15 +94,13 @@ def _write(layout: Layout, rows: PictureRows, encoder: PictureEncoder, kind: str
         encoder=encoder.name,
         revision=encoder.revision,
         options={"kind": f"image {kind}", "n_distinct_pictures": len(rows.numbers)},
-        overwrite=overwrite,
+        overwrite=True,
     )
     n_without = int(np.count_nonzero(np.diff(store.offsets) == 0))
     logger.info(
         "features/image: %d rows for %d items (%d items without), %d distinct pictures, dim %d, encoder %s",
         *(store.n_rows, store.n_items, n_without, len(rows.numbers), store.dim, encoder.name),
     )
-    if undecodable.total:
-        logger.warning(undecodable.describe(len(rows.numbers), "pictures"))
     return {
         "items": store.n_items,
         "items_without_rows": n_without,

@@ -12,8 +12,7 @@ import numpy as np
 from dataset_prep.info.inventory import MODALITIES, Inventory, take_inventory
 from dataset_prep.interactions.table_one import CATEGORIES, Sizes, table_one
 from dataset_prep.layout import Layout
-from dataset_prep.steps import read_summary
-from recbole_msm4sr.core.errors import UserError
+from dataset_prep.step import read_summary
 from recbole_msm4sr.data.feature_store import FeatureStore
 
 
@@ -93,12 +92,10 @@ def _summaries(layout: Layout, problems: list[str]) -> list[dict[str, Any]]:
     """The summaries of all finished steps, the first finished one first."""
     summaries = []
     for path in layout.prep.glob("*.json"):
-        try:
-            summary = read_summary(layout, path.stem)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        if summary is not None:
+        summary = read_summary(layout, path.stem)
+        if summary is None:
+            problems.append(f"{path} is damaged, or of another version: the step runs again")
+        else:
             written = path.stat().st_mtime_ns  # for steps that were finished in the same second
             summaries.append((summary["finished"], written, summary["step"], summary))
     return [summary for *_, summary in sorted(summaries, key=lambda entry: entry[:3])]
@@ -118,7 +115,7 @@ def _failures(figures: Mapping[str, Any], what: str = "") -> Iterator[dict[str, 
 
 def _disk(root: Path) -> dict[str, int]:
     """Bytes of every entry of the folder, the largest first."""
-    sizes = {entry.name: _size(Path(entry.path)) for entry in os.scandir(root)}
+    sizes = {entry.name: _size(Path(entry.path)) for entry in os.scandir(root) if entry.name != ".lock"}
     return dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
 
 

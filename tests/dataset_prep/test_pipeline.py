@@ -13,12 +13,12 @@ from fault_server import FaultServer, body
 from tiny_release import CATEGORY, TinyRelease, make_release
 from torchrun import torchrun
 
-from dataset_prep import pipeline
+from dataset_prep import steps as steps_module
 from dataset_prep.__main__ import main
 from dataset_prep.demo.catalogue import dictionary, make_items
 from dataset_prep.demo.encoders import build_clip, build_sentence_encoder
 from dataset_prep.layout import Layout
-from dataset_prep.steps import read_summary
+from dataset_prep.step import read_summary
 from recbole_msm4sr import run
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
@@ -310,7 +310,7 @@ def test_as_many_pictures_are_fetched_at_once_as_a_host_may_be_asked(
         seen.append(workers)
         raise UserError("that is all")
 
-    monkeypatch.setattr(pipeline, "collect_pictures", stop)
+    monkeypatch.setattr(steps_module, "collect_pictures", stop)
     argv = _amazon(fault_server, 2018, tmp_path / "Tiny", encoders)
     assert main([*argv, "--steps=get,interactions,text,pictures", asked]) == 2
     assert seen == [workers]
@@ -343,15 +343,29 @@ def test_what_cannot_work_is_said_before_any_work(tmp_path: Path, capsys: pytest
     assert "Prime_Pantry" in capsys.readouterr().err
     assert main(["custom", f"--inter={tmp_path / 'a.csv'}", "--modalities=text", f"--out={out}"]) == 2
     assert "there is no text to encode" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["custom", f"--inter={tmp_path / 'a.csv'}", "--steps=cook", f"--out={out}"])
-    assert "'cook' is none of get" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ("--top-n=4", "top_n is 4"),
+        ("--top-n=4", "--top-n is '4': Input should be greater than or equal to 5"),
+        ("--steps=cook", "--steps: 'cook' is none of get"),
+        ("--steps=", "--steps: '' is none of get"),
+        ("--modalities=text,", "--modalities: '' is none of text"),
+        ("--max-sentences=x", "--max-sentences is 'x': Input should be a valid integer"),
+        ("--workers=0", "--workers is '0'"),
+        ("--batch-size=" + "9" * 5000, "--batch-size is '99"),
+        ("--min-user=-1", "--min-user is '-1'"),
+        ("--repeats=some", "--repeats: 'some' is none of all"),
+        ("--columns=user", "--columns is 'user': columns 'user'"),
+        ("--frobnicate=1", "unrecognized arguments: --frobnicate=1"),
+        ("--words=a\x1bb", "--words is 'a\\x1bb': it has control characters"),
+        ("--out=", "'' is not a data set's folder"),
+        ("--out=..", "'..' is not a data set's folder"),
+        ("--out=dataset/..", "is not a data set's folder"),
+        ("--out=/", "'/' is not a data set's folder"),
+        ("--out=da\nta", "--out is 'da\\nta': it has control characters"),
+        ("--out=da\udcff", "--out is 'da\\udcff': it has control characters, or is not UTF-8"),
         ("--words=gone.txt", "gone.txt is not a file"),
         ("--clip=./gone", "there is no model folder './gone'"),
         ("--sentence-encoder=./gone", "there is no model folder './gone'"),
@@ -369,7 +383,9 @@ def test_what_a_late_step_cannot_use_is_said_before_the_first(
     (tmp_path / "a.csv").write_text("user,item,time\n" + "".join(f"u,i{time},{time}\n" for time in range(5)))
     out = tmp_path / "dataset" / "mine"
     assert main(["custom", f"--inter={tmp_path / 'a.csv'}", f"--out={out}", *encoders, changed]) == 2
-    assert message in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dataset_prep: error: ")
+    assert message in line
     assert not any(out.rglob("*.*"))
 
 

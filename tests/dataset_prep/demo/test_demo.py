@@ -17,10 +17,10 @@ from dataset_prep.demo.dataset import DemoSizes, make_demo
 from dataset_prep.demo.encoders import build_clip
 from dataset_prep.demo.interactions import make_interactions
 from dataset_prep.demo.pictures import draw
-from dataset_prep.encode.clip import Clip
-from dataset_prep.encode.nearest import nearest_words
-from dataset_prep.encode.rows import text_sentences
+from dataset_prep.encode.picture_encoder import Clip
+from dataset_prep.encode.picture_words import nearest_words
 from dataset_prep.encode.sentence_encoder import load_sentence_encoder
+from dataset_prep.encode.sentence_features import text_sentences
 from dataset_prep.readers.jsonl import read_image_keywords
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
@@ -123,7 +123,7 @@ def test_keywords_of_new_pictures_are_true(tmp_path: Path) -> None:
 def test_vectors_of_different_sentences_differ(small: Path) -> None:
     encoder = load_sentence_encoder(str(small / "encoders" / "demo-sentence-encoder"), "cpu")
     sentences = sorted({text for texts in dict(text_sentences(small / "text.jsonl", 10)).values() for text in texts})
-    vectors = encoder.encode(sentences, batch_size=64)
+    vectors = encoder.encode(sentences)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosine = vectors @ vectors.T
     different = ~np.eye(len(sentences), dtype=bool)
@@ -149,7 +149,7 @@ def test_what_exists_is_only_replaced_when_asked_and_only_if_generated(
     (mine / "README.txt").write_text("my thesis", encoding="utf-8")
     assert main(["demo", "--out", str(mine)]) == 2
     assert "exists already" in capsys.readouterr().err
-    with pytest.raises(UserError, match="is no generated data set"):
+    with pytest.raises(UserError, match="is not a generated data set"):
         make_demo(mine, sizes=SMALL, overwrite=True)
     assert (mine / "thesis.txt").exists()
     shutil.copytree(small, tmp_path / "earlier")
@@ -157,14 +157,10 @@ def test_what_exists_is_only_replaced_when_asked_and_only_if_generated(
     assert "(seed 6)" in (tmp_path / "earlier" / "README.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("sizes", "seed", "message"),
-    [
-        (DemoSizes(n_items=39), 1, "n_items is 39"),
-        (DemoSizes(n_users=0), 1, "n_users is 0"),
-        (SMALL, -1, "seed is -1"),
-    ],
-)
-def test_impossible_sizes_are_refused(tmp_path: Path, sizes: DemoSizes, seed: int, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        make_demo(tmp_path / "demo", seed=seed, sizes=sizes)
+def test_impossible_sizes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="n-items is 39: Input should be greater than or equal to 40"):
+        DemoSizes(n_items=39)
+    assert main(["demo", f"--out={tmp_path / 'demo'}", "--seed=-1"]) == 2
+    assert "--seed is '-1'" in capsys.readouterr().err
+    assert main(["demo", "--out=."]) == 2
+    assert "exists already" in capsys.readouterr().err

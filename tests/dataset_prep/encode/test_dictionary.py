@@ -29,7 +29,7 @@ def test_a_file_of_the_users_is_the_dictionary_in_its_order_without_repeats(layo
     own = tmp_path / "own.txt"
     own.write_bytes("\ufeffzebra\r\n\r\n  Café au lait \nzebra\nantelope".encode())
     _write_sentences(layout, ["ukulele"], ["ukulele"], ["ukulele"])
-    figures = build_dictionary(layout, words=own)
+    figures = build_dictionary(layout, own)
     content = layout.dictionary.read_bytes()
     assert content.decode() == "zebra\nCafé au lait\nantelope\n"
     assert figures["sha256"] == hashlib.sha256(content).hexdigest()
@@ -46,23 +46,23 @@ def test_the_default_is_common_english_then_the_catalogues_own_words_by_items(la
         ["kalimba averyveryverylongnonsense", "cajon", "don't"],
         ["cajon averyveryverylongnonsense", "cajon"],
     )
-    figures = build_dictionary(layout, common_words=1000)
+    figures = build_dictionary(layout)
     words = read_words(layout.dictionary)
-    assert words[1000:] == ["kalimba", "zither"], "cajon is in the sentences of two items only"
-    assert {"house", "red", "school"} < set(words[:1000])
-    assert not {"the", "and", "that", "don", "a"} & set(words)
+    assert words[10_000:] == ["kalimba", "zither"], "cajon is in the sentences of two items only"
+    assert {"house", "red", "school"} < set(words[:10_000])
+    assert not {"the", "and", "that", "a"} & set(words)
     assert all(word.isascii() and word.isalpha() and word.islower() for word in words)
     assert len(set(words)) == len(words)
-    assert (figures["words"], figures["common_words"], figures["catalogue_words"]) == (1002, 1000, 2)
+    assert (figures["words"], figures["common_words"], figures["catalogue_words"]) == (10_002, 10_000, 2)
     before = layout.dictionary.read_bytes()
-    assert build_dictionary(layout, common_words=1000) == figures
+    assert build_dictionary(layout) == figures
     assert layout.dictionary.read_bytes() == before
 
 
-def test_equally_frequent_words_of_the_catalogue_are_cut_by_the_alphabet(layout: Layout) -> None:
+def test_equally_frequent_words_of_the_catalogue_stand_by_the_alphabet(layout: Layout) -> None:
     _write_sentences(layout, *[["zither balalaika kalimba"]] * 3)
-    build_dictionary(layout, common_words=10, catalogue_words=2)
-    assert read_words(layout.dictionary)[10:] == ["balalaika", "kalimba"]
+    build_dictionary(layout)
+    assert read_words(layout.dictionary)[10_000:] == ["balalaika", "kalimba", "zither"]
 
 
 def test_a_catalogue_without_text_has_the_common_words(layout: Layout) -> None:
@@ -83,7 +83,7 @@ def test_an_unusable_file_is_one_clear_error(layout: Layout, tmp_path: Path, con
     own = tmp_path / "own.txt"
     own.write_bytes(content)
     with pytest.raises(UserError, match=message):
-        build_dictionary(layout, words=own)
+        build_dictionary(layout, own)
     assert not layout.dictionary.exists()
 
 
@@ -91,7 +91,7 @@ def test_a_missing_file_and_a_missing_library_are_clear_errors(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match="cannot be read"):
-        build_dictionary(layout, words=tmp_path / "absent.txt")
+        build_dictionary(layout, tmp_path / "absent.txt")
     monkeypatch.setitem(sys.modules, "wordfreq", None)
     with pytest.raises(UserError, match="needs wordfreq"):
         build_dictionary(layout)

@@ -12,9 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from dataset_prep.encode.clip import Clip
-from dataset_prep.encode.picture_encoder import PictureEncoder
-from dataset_prep.encode.resnet import ResNet
+from dataset_prep.encode.picture_encoder import Clip, PictureEncoder, ResNet
 from recbole_msm4sr.core.errors import UserError
 
 

@@ -15,13 +15,10 @@ from PIL import Image
 from dataset_prep.demo.catalogue import Item
 from dataset_prep.demo.pictures import draw
 from dataset_prep.encode import picture_features
-from dataset_prep.encode.clip import Clip
-from dataset_prep.encode.item_pictures import read_pictures
-from dataset_prep.encode.picture_encoder import PictureEncoder
+from dataset_prep.encode.picture_encoder import Clip, PictureEncoder, ResNet
 from dataset_prep.encode.picture_features import encode_pictures
-from dataset_prep.encode.resnet import ResNet
+from dataset_prep.encode.picture_rows import read_pictures
 from dataset_prep.layout import Layout
-from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
 
 ROOT = Path(__file__).parents[3]
@@ -31,7 +28,7 @@ from dataset_prep.layout import Layout
 from dataset_prep.encode.picture_features import encode_pictures
 
 encode_pictures(Layout.of(sys.argv[1]), kind="resnet", name_or_path=sys.argv[2], device="cpu", batch_size=3, workers=1,
-                shard_size=5, overwrite=True)
+                shard_size=5)
 """
 
 
@@ -93,13 +90,13 @@ def test_two_processes_and_an_interrupted_run_make_the_same_store(
     with monkeypatch.context() as patch:
         patch.setattr(picture_features.FeatureStore, "write", full)
         with pytest.raises(OSError, match="No space left"):
-            _encode(drawn_layout, "resnet", random_resnet, overwrite=True)
+            _encode(drawn_layout, "resnet", random_resnet)
     assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint, (
         "the earlier store is as it was"
     )
     with monkeypatch.context() as patch:
         patch.setattr(ResNet, "encode", None)  # what is done is not done again
-        _encode(drawn_layout, "resnet", random_resnet, overwrite=True)
+        _encode(drawn_layout, "resnet", random_resnet)
     assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint
 
     Path("step.py").write_text(SCRIPT, encoding="utf-8")
@@ -114,13 +111,3 @@ def test_two_processes_and_an_interrupted_run_make_the_same_store(
     )
     assert done.returncode == 0, done.stderr
     assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint
-
-
-def test_unknown_kinds_and_stores_that_are_there_are_refused_before_the_work(
-    drawn_layout: Layout, random_resnet: Path
-) -> None:
-    with pytest.raises(UserError, match="must be one of clip, resnet"):
-        _encode(drawn_layout, "vgg", random_resnet)
-    drawn_layout.features("image").mkdir(parents=True)
-    with pytest.raises(UserError, match="exists already"):
-        _encode(drawn_layout, "resnet", random_resnet)

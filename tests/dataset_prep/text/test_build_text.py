@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dataset_prep.encode.rows import text_sentences
+from dataset_prep.encode.sentence_features import text_sentences
 from dataset_prep.layout import Layout
 from dataset_prep.readers.items import Item
 from dataset_prep.readers.rejected import Rejected

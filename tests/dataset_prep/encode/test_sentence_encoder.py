@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from dataset_prep.demo.encoders import build_sentence_encoder
-from dataset_prep.encode import forward as forward_module
 from dataset_prep.encode import sentence_encoder as encoder_module
-from dataset_prep.encode.forward import batches, forward
-from dataset_prep.encode.sentence_encoder import SentenceEncoder, load_sentence_encoder
+from dataset_prep.encode.sentence_encoder import SentenceEncoder, batches, forward, load_sentence_encoder
 
 WORDS = ["a", "red", "green", "blue", "mug", "lamp", "chair", "with", "two", "of", "wood", "steel", "and"]
 
@@ -33,11 +31,11 @@ def sentences() -> list[str]:
 
 @pytest.mark.parametrize("batch_tokens", [1, 200, 10_000])
 def test_vectors_are_those_of_the_library_in_the_same_order(
-    encoder: SentenceEncoder, sentences: list[str], batch_tokens: int, monkeypatch: pytest.MonkeyPatch
+    encoder: SentenceEncoder, sentences: list[str], batch_tokens: int
 ) -> None:
-    monkeypatch.setattr(forward_module, "_SENTENCES", 20)
     expected = encoder.model.encode(sentences, show_progress_bar=False)
-    np.testing.assert_allclose(forward(encoder.model, sentences, batch_tokens), expected, rtol=1e-4, atol=1e-6)
+    found = forward(encoder.model, sentences, batch_tokens, at_once=20)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -87,7 +85,7 @@ def test_a_model_without_tokens_is_left_to_the_library() -> None:
     assert forward(Static(), ["a", "bbb"], 8).tolist() == [[1], [3]]  # type: ignore[arg-type]
 
 
-def test_batches_hold_every_row_once_longest_first_within_the_budget() -> None:
+def test_batches_hold_every_sentence_once_longest_first_within_the_budget() -> None:
     lengths = np.random.default_rng(0).integers(1, 60, size=300)
     found = list(batches(lengths, 128))
     assert sorted(np.concatenate(found).tolist()) == list(range(300))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dataset_prep.layout import Layout
-from dataset_prep.steps import read_summary, run_step
+from dataset_prep.step import Step, read_summary, run_step
 from recbole_msm4sr.core.errors import UserError
 
 
@@ -31,9 +31,10 @@ class Copy:
         return {"characters": len(self.target.read_text())}
 
     def run(self, **settings: Any) -> dict[str, Any]:
-        return run_step(
-            self.layout, "copy", settings=settings, inputs=[self.source], outputs=[self.target], work=self.work
-        )
+        run_step(self.layout, Step("copy", settings, inputs=[self.source], outputs=[self.target], work=self.work))
+        summary = read_summary(self.layout, "copy")
+        assert summary is not None
+        return summary
 
 
 @pytest.fixture
@@ -86,9 +87,11 @@ def test_a_folder_as_input_is_known_by_its_files(copy: Copy, tmp_path: Path) -> 
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(b"1")
+    (folder / "nowhere.jpg").symlink_to(folder / "gone")
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jpg")).write_bytes(b"3")
 
     def run() -> None:
-        run_step(copy.layout, "copy", settings={}, inputs=[folder], outputs=[], work=copy.work)
+        run_step(copy.layout, Step("copy", {}, inputs=[folder], outputs=[], work=copy.work))
 
     run()
     run()
@@ -98,19 +101,21 @@ def test_a_folder_as_input_is_known_by_its_files(copy: Copy, tmp_path: Path) -> 
     assert copy.runs == 2
 
 
-def test_missing_input_and_damaged_summary_are_clear_errors(copy: Copy) -> None:
+def test_a_missing_input_is_a_clear_error(copy: Copy) -> None:
     copy.source.unlink()
-    with pytest.raises(UserError, match="source is missing"):
-        copy.run()
-    copy.layout.prep.mkdir(parents=True)
-    copy.layout.summary("copy").write_text("{")
-    with pytest.raises(UserError, match=r"copy\.json is damaged .*: remove it"):
+    with pytest.raises(UserError, match="source is missing: run the step that makes it"):
         copy.run()
 
 
-def test_summary_of_another_format_counts_as_none(copy: Copy) -> None:
-    copy.run()
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "[" * 100_000, '{"key": 1}', '{"inputs": 3}', b"\xff", None],
+    ids=["empty", "cut", "a list", "nested", "key", "shape", "not UTF-8", "inputs of another shape"],
+)
+def test_a_damaged_summary_counts_as_none(copy: Copy, content: str | bytes | None) -> None:
+    summary = copy.run()
+    damaged = json.dumps({**summary, "inputs": {name: 1 for name in summary["inputs"]}, "key": "x"})
     path = copy.layout.summary("copy")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 0}))
+    path.write_bytes(content if isinstance(content, bytes) else (content if content is not None else damaged).encode())
     copy.run()
     assert copy.runs == 2

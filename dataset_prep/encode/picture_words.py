@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dataset_prep.encode.clip import CLIP, Clip
-from dataset_prep.encode.dictionary import check_top_n, dictionary_digest
-from dataset_prep.encode.item_pictures import read_pictures
-from dataset_prep.encode.nearest import nearest_words
-from dataset_prep.encode.picture_reader import WORKERS
-from dataset_prep.encode.picture_rows import SHARD_SIZE, PictureRows
-from dataset_prep.encode.shards import Shards
+from dataset_prep.encode.dictionary import dictionary_digest
+from dataset_prep.encode.picture_encoder import Clip
+from dataset_prep.encode.picture_rows import SHARD_SIZE, PictureRows, read_pictures
+from dataset_prep.encode.shards import ShardedRows
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import write_records
 from recbole_msm4sr.core.distributed import once
@@ -26,8 +22,10 @@ from recbole_msm4sr.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-TOP_N = 15  # the paper's N
-TOP_WORDS = 20  # words whose share of all is reported
+#: The figures of :func:`describe_pictures` that say where words come from: the image store's manifest repeats them.
+ORIGIN = ("clip", "clip_revision", "top_n", "prompt", "dictionary_sha256", "dictionary_words")
+_PROMPT = "{}"  # CLIP reads the bare word, as in the paper; recorded, so that another prompt could be told from it
+_TOP_WORDS = 20  # words whose share of all is reported
 _NO_WORD = np.int32(-1)
 _WORD_BATCH = 256
 _WORDS_A_SHARD = 8 * _WORD_BATCH
@@ -37,13 +35,12 @@ def describe_pictures(
     layout: Layout,
     *,
     words: Sequence[str],
-    clip: str = CLIP,
+    clip: str,
+    top_n: int,
+    batch_size: int,
+    workers: int,
     revision: str | None = None,
-    top_n: int = TOP_N,
-    prompt: str = "{}",
     device: str | None = None,
-    batch_size: int = 64,
-    workers: int = WORKERS,
     shard_size: int = SHARD_SIZE,
 ) -> dict[str, Any]:
     """Write ``layout.keywords``: for every picture of ``layout.pictures`` the ``top_n`` words of D nearest to it.
@@ -53,13 +50,11 @@ def describe_pictures(
 
     Args:
         words: D, without repeats, such as ``read_words`` gives.
-        clip: a folder, or a name on the model hub.
-        revision: commit or tag of a name on the hub.
-        top_n: N, from 5 to 50; all of D if it is smaller.
-        prompt: what CLIP reads for a word, with ``{}`` in the word's place: ``a photo of {}``. The paper uses the bare
-            word. Other words may be nearest then, but it is the words alone that are written.
+        top_n: N; all of D if it is smaller.
         batch_size: pictures at a time.
         workers: threads that decode pictures.
+        clip: a folder, or a name on the model hub.
+        revision: commit or tag of a name on the hub.
         shard_size: pictures between two points where an interrupted run can go on.
 
     Returns:
@@ -70,33 +65,23 @@ def describe_pictures(
         pictures' words say little), ``top_n``, ``prompt``, ``clip``, ``clip_revision``.
 
     Raises:
-        UserError: ``top_n`` or ``prompt`` is out of range, D is empty, the model cannot be loaded, no item has a
-            picture, or none can be decoded.
+        UserError: D is empty, the model cannot be loaded, no item has a picture, or none can be decoded.
     """
-    check_top_n(top_n)
-    if "{}" not in prompt:
-        raise UserError(f"the prompt {prompt!r} has no {{}} in the place of the word")
     if not words:
         raise UserError("the word dictionary is empty: give one word a line")
     model = Clip(clip, device, revision=revision)
-    settings = {
-        "dictionary": dictionary_digest(words),
-        "prompt": prompt,
-        "clip": model.name,
-        "revision": model.revision,
-    }
+    settings = {"dictionary": dictionary_digest(words), "clip": model.name, "revision": model.revision}
+    dictionary = _encode_words(layout, settings, words, model)
+    word_vectors = torch.from_numpy(np.concatenate(list(dictionary.shards()))).to(model.device)  # [|D|, k]
     n_words = min(top_n, len(words))
     rows = PictureRows(
         layout,
         "words",
         {**settings, "top_n": top_n},
-        width=n_words,
-        missing=_NO_WORD,
+        lacking=np.full(n_words, _NO_WORD),
         batch_size=batch_size,
         shard_size=shard_size,
     )
-    dictionary = _Dictionary(layout, settings, [prompt.replace("{}", word) for word in words], model)
-    word_vectors = dictionary.vectors()  # [|D|, k]
 
     def best(vectors: Tensor) -> NDArray[np.int32]:
         return nearest_words(vectors, word_vectors, n_words).int().cpu().numpy()  # [b, N]
@@ -114,36 +99,37 @@ def describe_pictures(
         "dictionary_words": len(words),
         "dictionary_sha256": settings["dictionary"],
         "top_n": top_n,
-        "prompt": prompt,
+        "prompt": _PROMPT,
         "clip": model.name,
         "clip_revision": model.revision,
     }
 
 
-class _Dictionary:
-    """D in CLIP's space: encoded once in all, by whichever rank, and kept until the pictures are done."""
+def nearest_words(vectors: Tensor, word_vectors: Tensor, top_n: int) -> Tensor:
+    """TopN of eq. 2: the words of highest cosine, best first; of equally near ones those that D has first.
 
-    def __init__(self, layout: Layout, settings: dict[str, Any], prompts: Sequence[str], clip: Clip) -> None:
-        self._prompts, self._clip = prompts, clip
-        self._shards = Shards(
-            layout.shards("dictionary"), settings, n_items=len(prompts), shard_size=_WORDS_A_SHARD, suffix=".npy"
-        )
+    Args:
+        vectors: pictures, float ``[b, k]`` of length 1.
+        word_vectors: D, float ``[|D|, k]`` of length 1.
+        top_n: N; all of D if that is smaller.
 
-    def vectors(self) -> Tensor:
-        """Float32 ``[|D|, k]`` of length 1, on CLIP's device."""
-        self._shards.run(self._encode, unit="word", description="encoding the word dictionary")
-        return torch.from_numpy(np.concatenate([np.load(path) for _, path in self._shards])).to(self._clip.device)
+    Returns:
+        Places in D, int64 ``[b, min(top_n, |D|)]``.
+    """
+    cosine = vectors @ word_vectors.T  # [b, |D|]
+    return cosine.sort(dim=-1, descending=True, stable=True).indices[:, :top_n]  # topk leaves open which of equals
 
-    def discard(self) -> None:
-        self._shards.discard()
 
-    def _encode(self, numbers: range, path: Path) -> None:
-        blocks = [
-            self._clip.encode_words([self._prompts[number] for number in numbers[start : start + _WORD_BATCH]])
-            for start in range(0, len(numbers), _WORD_BATCH)
-        ]
-        with open(path, "wb") as file:
-            np.save(file, torch.cat(blocks).cpu().numpy())
+def _encode_words(layout: Layout, settings: Mapping[str, Any], words: Sequence[str], clip: Clip) -> ShardedRows:
+    """D in CLIP's space, float32 rows of length 1: encoded once in all, and kept until the pictures are done."""
+
+    def batches(inputs: range) -> Iterator[NDArray[np.float32]]:
+        for start in range(inputs.start, inputs.stop, _WORD_BATCH):
+            yield clip.encode_words(words[start : min(start + _WORD_BATCH, inputs.stop)]).cpu().numpy()
+
+    rows = ShardedRows(layout.shards("dictionary"), settings, n_rows=len(words), shard_size=_WORDS_A_SHARD)
+    rows.compute(batches, unit="word", description="encoding the word dictionary")
+    return rows
 
 
 def _write(layout: Layout, rows: PictureRows, words: Sequence[str]) -> dict[str, Any]:
@@ -152,7 +138,7 @@ def _write(layout: Layout, rows: PictureRows, words: Sequence[str]) -> dict[str,
     counts = np.zeros(len(words), dtype=np.int64)
     for block in rows.blocks():
         counts += np.bincount(block.ravel(), minlength=len(words))
-    commonest = np.argsort(-counts, kind="stable")[:TOP_WORDS]
+    commonest = np.argsort(-counts, kind="stable")[:_TOP_WORDS]
     n_items = n_without = n_pictures = 0
 
     def records() -> Iterator[dict[str, Any]]:
@@ -170,8 +156,6 @@ def _write(layout: Layout, rows: PictureRows, words: Sequence[str]) -> dict[str,
         *(layout.keywords.name, len(rows.numbers), n_items, np.count_nonzero(counts), len(words)),
         *(len(commonest), 100 * share),
     )
-    if undecodable.total:
-        logger.warning(undecodable.describe(len(rows.numbers), "pictures"))
     return {
         "items": n_items,
         "items_without_words": n_without,

@@ -16,11 +16,10 @@ from PIL import Image
 
 from dataset_prep.demo.catalogue import Item, dictionary
 from dataset_prep.demo.pictures import draw
-from dataset_prep.encode import describe
-from dataset_prep.encode.clip import Clip
-from dataset_prep.encode.describe import describe_pictures
-from dataset_prep.encode.item_pictures import read_pictures
-from dataset_prep.encode.nearest import nearest_words
+from dataset_prep.encode import picture_words
+from dataset_prep.encode.picture_encoder import Clip
+from dataset_prep.encode.picture_rows import read_pictures
+from dataset_prep.encode.picture_words import describe_pictures, nearest_words
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import read_image_keywords
 from recbole_msm4sr.core.errors import UserError
@@ -32,18 +31,19 @@ WORDS = dictionary()
 SCRIPT = """
 import os, signal, sys
 from dataset_prep.demo.catalogue import dictionary
+from dataset_prep.encode.picture_encoder import Clip
+from dataset_prep.encode.picture_words import describe_pictures
 from dataset_prep.layout import Layout
-from dataset_prep.encode.describe import describe_pictures
-from dataset_prep.encode.picture_reader import PictureReader
 
-kill_at, read = int(sys.argv[3]), PictureReader._read
+kill_at, read, pixels = int(sys.argv[3]), [], Clip.pixels
 
-def read_or_die(self, number):
-    if number == kill_at:
+def pixels_or_die(self, picture):
+    if len(read) == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-    return read(self, number)
+    read.append(picture)
+    return pixels(self, picture)
 
-PictureReader._read = read_or_die
+Clip.pixels = pixels_or_die
 describe_pictures(Layout.of(sys.argv[1]), words=dictionary(), clip=sys.argv[2], top_n=6, device="cpu", batch_size=2,
                   workers=1, shard_size=4)
 """
@@ -164,7 +164,7 @@ def test_other_settings_do_not_take_over_finished_shards(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(describe, "write_records", full)
+        patch.setattr(picture_words, "write_records", full)
         with pytest.raises(OSError, match="No space left"):
             _describe(drawn_layout, trained_clip)
     assert not drawn_layout.keywords.exists()
@@ -172,7 +172,7 @@ def test_other_settings_do_not_take_over_finished_shards(
     _describe(drawn_layout, trained_clip)
     assert scored == [], "all shards were there"
     with monkeypatch.context() as patch:
-        patch.setattr(describe, "write_records", full)
+        patch.setattr(picture_words, "write_records", full)
         with pytest.raises(OSError, match="No space left"):
             _describe(drawn_layout, trained_clip)
     scored.clear()
@@ -220,44 +220,15 @@ def test_nothing_but_damaged_pictures_is_an_error_and_the_next_run_tries_again(
     assert len(read_image_keywords(layout.keywords)["A"][0]) == 6
 
 
-def test_the_prompt_is_what_clip_reads_and_not_what_is_written(
-    drawn_layout: Layout, trained_clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[str] = []
-    encode_words = Clip.encode_words
-
-    def recording(self: Clip, words: list[str]) -> torch.Tensor:
-        read.extend(words)
-        return encode_words(self, words)
-
-    monkeypatch.setattr(Clip, "encode_words", recording)
-    _describe(drawn_layout, trained_clip, prompt="a photo of {}")
-    assert read == [f"a photo of {word}" for word in WORDS], "each once"
-    assert {
-        word for pictures in read_image_keywords(drawn_layout.keywords).values() for words in pictures for word in words
-    } <= set(WORDS)
-
-
 def test_of_equally_near_words_the_first_of_the_dictionary_comes_first() -> None:
     word_vectors = torch.eye(3)[[1, 0, 2, 0, 1, 0]]
     assert nearest_words(torch.eye(3)[[0, 1]], word_vectors, 4).tolist() == [[1, 3, 5, 0], [0, 4, 1, 2]]
     assert nearest_words(torch.eye(3)[[0]], word_vectors, 50).shape == (1, 6)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"top_n": 4}, "from 5 to 50"),
-        ({"top_n": 51}, "from 5 to 50"),
-        ({"prompt": "a photo"}, "no {} in the place"),
-        ({"words": []}, "dictionary is empty"),
-    ],
-)
-def test_settings_out_of_range_are_clear_errors(
-    drawn_layout: Layout, trained_clip: Path, settings: dict[str, object], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        _describe(drawn_layout, trained_clip, **settings)
+def test_an_empty_dictionary_is_a_clear_error(drawn_layout: Layout, trained_clip: Path) -> None:
+    with pytest.raises(UserError, match="dictionary is empty"):
+        _describe(drawn_layout, trained_clip, words=[])
 
 
 def test_unusable_lists_of_pictures_are_clear_errors(make_layout: Callable[..., Layout], trained_clip: Path) -> None:

@@ -15,16 +15,16 @@ import numpy as np
 from torchrun import ENVIRONMENT, torchrun
 
 from dataset_prep.demo.encoders import build_sentence_encoder
-from dataset_prep.encode.encode import encode_dataset
 from dataset_prep.encode.sentence_encoder import SentenceEncoder, load_sentence_encoder
+from dataset_prep.encode.sentence_features import encode_dataset
 from dataset_prep.readers.jsonl import write_records
 
 WORDS = ["a", "red", "green", "blue", "mug", "lamp", "chair", "with", "two", "of", "wood", "steel", "and"]
-SETTINGS = {"batch_size": 2, "shard_size": 8}
+SETTINGS = {"shard_size": 8}
 SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
-from dataset_prep.encode.encode import encode_dataset
+from dataset_prep.encode.sentence_features import encode_dataset
 from dataset_prep.encode.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from recbole_msm4sr.core.distributed import rank
 
@@ -32,7 +32,7 @@ encoder, out, kill_after, settings = sys.argv[1], Path(sys.argv[2]), int(sys.arg
 original, calls = SentenceEncoder.encode, []
 
 def encode(self, sentences, *arguments, **changes):
-    if "precision" not in changes:  # not the trial of a faster arithmetic
+    if len(sentences) <= 8:  # not the trial of a faster arithmetic
         calls.append(len(sentences))
         with open(out / f"rank{rank()}", "a") as log:
             log.write(f"{len(sentences)}\\n")
@@ -75,7 +75,7 @@ def encode_here(folder: Path, encoder: SentenceEncoder) -> int:
 
     class Counting(SentenceEncoder):
         def encode(self, sentences: Sequence[str], *arguments: Any, **changes: Any) -> np.ndarray:
-            if "precision" not in changes:
+            if len(sentences) <= 8:  # not the trial of a faster arithmetic
                 shards.append(len(sentences))
             return super().encode(sentences, *arguments, **changes)
 

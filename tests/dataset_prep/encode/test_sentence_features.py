@@ -17,9 +17,8 @@ import pytest
 
 from dataset_prep.__main__ import main
 from dataset_prep.demo.encoders import build_sentence_encoder
-from dataset_prep.encode.encode import encode_dataset
-from dataset_prep.encode.rows import picture_sentences, text_sentences
 from dataset_prep.encode.sentence_encoder import SentenceEncoder, load_sentence_encoder
+from dataset_prep.encode.sentence_features import encode_dataset, keyword_sentences, text_sentences
 from dataset_prep.readers.jsonl import write_records
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
@@ -43,10 +42,10 @@ class CountingEncoder(SentenceEncoder):
         return 2
 
     @property
-    def default_batch_size(self) -> int:
+    def batch_size(self) -> int:
         return 4
 
-    def encode(self, sentences: Sequence[str], batch_size: int | None = None, precision: str = "float32") -> np.ndarray:
+    def encode(self, sentences: Sequence[str], precision: str = "float32") -> np.ndarray:
         self.seen.extend(sentences)
         return np.array([vector(sentence) for sentence in sentences], dtype=np.float32)
 
@@ -133,8 +132,9 @@ def test_both_stores_cover_the_items_of_both_files(tmp_path: Path, encoder: Coun
     }
 
 
-def test_a_pictures_words_become_one_sentence() -> None:
-    assert picture_sentences([["red", "mug"], [], ["lid"]]) == ["red mug", "lid"]
+def test_a_pictures_words_become_one_sentence(tmp_path: Path) -> None:
+    path = write_keywords(tmp_path, {"1": [["red", "mug"], [], ["lid"]], "2": []})
+    assert dict(keyword_sentences(path)) == {"1": ["red mug", "lid"], "2": []}
 
 
 def test_keywords_that_are_no_lists_of_words_are_named_by_line(tmp_path: Path, encoder: CountingEncoder) -> None:
@@ -206,8 +206,8 @@ class Faulty(CountingEncoder):
 
     fault: Exception | float = 0.0
 
-    def encode(self, sentences: Sequence[str], batch_size: int | None = None, precision: str = "float32") -> np.ndarray:
-        vectors = super().encode(sentences, batch_size, precision)
+    def encode(self, sentences: Sequence[str], precision: str = "float32") -> np.ndarray:
+        vectors = super().encode(sentences, precision)
         if "c" in sentences:
             if isinstance(self.fault, Exception):
                 raise self.fault
@@ -243,7 +243,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(tmp_path: Path, enc
     assert contents(resumed / "features") == contents(whole / "features")
 
 
-@pytest.mark.parametrize("change", ["revision", "batch_size", "precision", "sentences"])
+@pytest.mark.parametrize("change", ["revision", "precision", "sentences"])
 def test_shards_of_another_encoder_or_other_sentences_are_never_reused(tmp_path: Path, change: str) -> None:
     text = write_text(tmp_path, {"1": ["a", "b"], "2": ["c"]})
     with pytest.raises(RuntimeError):
@@ -251,8 +251,8 @@ def test_shards_of_another_encoder_or_other_sentences_are_never_reused(tmp_path:
     if change == "sentences":
         write_text(tmp_path, {"1": ["a", "x"], "2": ["c"]})
     encoder = CountingEncoder(revision="r2" if change == "revision" else "r1")
-    settings: dict[str, Any] = {"batch_size": {"batch_size": 3}, "precision": {"precision": "bfloat16"}}.get(change, {})
-    encode_dataset(tmp_path, encoder, text=text, shard_size=2, **settings)
+    precision = "bfloat16" if change == "precision" else None
+    encode_dataset(tmp_path, encoder, text=text, shard_size=2, precision=precision)
     assert len(encoder.seen) == 3
 
 
@@ -287,7 +287,7 @@ def test_a_model_folder_is_loaded_without_the_network(tmp_path: Path, monkeypatc
     for seed in (1, 2):
         build_sentence_encoder(tmp_path / str(seed), ["A red mug.", "Two lamps."], seed=seed, dim=16)
     encoder = load_sentence_encoder(str(tmp_path / "1"), "cpu")
-    vectors = encoder.encode(["A red mug.", "Two lamps.", "A red mug."], batch_size=2)
+    vectors = encoder.encode(["A red mug.", "Two lamps.", "A red mug."])
     assert vectors.shape == (3, 16)
     np.testing.assert_allclose(vectors[0], vectors[2], rtol=1e-5, atol=1e-6)
     assert encoder.name == "1"

@@ -1,0 +1,90 @@
+"""How every command line of the project ends: what is printed, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Callable
+
+from recbole_msm4sr.core.errors import UserError
+
+
+def run_command(program: str, work: Callable[[], int | None], *, if_interrupted: str = "") -> int:
+    """Run a command and turn what stops it into one line on standard error.
+
+    Of several processes that fail, one after the other or because one did, the first alone says why.
+
+    Args:
+        program: its name, which begins the line.
+        work: the command; its exit code, or None for 0.
+        if_interrupted: what a user can do after Ctrl-C.
+
+    Returns:
+        The exit code: 0; 2 for what cannot be used or written; 130 after Ctrl-C. A reader of standard output that has
+        seen enough, as ``head`` has, is no failure.
+
+    Raises:
+        Exception: whatever is a fault of the program and deserves a traceback.
+    """
+    try:
+        code = work() or 0
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        _say(f"{program}: interrupted{if_interrupted and f'; {if_interrupted}'}")
+        return 130
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 0
+        if not _is_first_to_fail():
+            return 2
+        message = _message_of(error)
+        if message is None:
+            raise
+        _say(f"{program}: error: {message}")
+        return 2
+
+
+def _message_of(error: Exception) -> str | None:
+    """The line that a user is shown; ``None`` for a defect of the program."""
+    if isinstance(error, ModuleNotFoundError):  # some of RecBole's models need packages that RecBole does not install
+        return f"this needs the package {error.name!r}, which is not installed"
+    if isinstance(error, (UserError, OSError)):  # OSError: a full disk, a folder that cannot be written
+        return str(error)
+    return None
+
+
+def _say(line: str) -> None:
+    """One line, whatever file names and cells of the user's hold; nothing if standard error is closed."""
+    shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+    try:
+        print(shown, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _to_nowhere(sys.stderr.fileno())
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe that was closed; what is left for it goes nowhere then, at Python's end too."""
+    try:
+        handle = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a file, as under a notebook
+        return False
+    pipe = select.poll()
+    pipe.register(handle, 0)
+    if not any(events & select.POLLERR for _, events in pipe.poll(0)):
+        return False
+    _to_nowhere(handle)
+    return True
+
+
+def _to_nowhere(handle: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), handle)
+
+
+def _is_first_to_fail() -> bool:
+    if "torch" not in sys.modules:  # no other process without it, and it takes long to import
+        return True
+    from recbole_msm4sr.core.distributed import first_to_fail
+
+    return first_to_fail()
