@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from http import HTTPStatus
-from typing import NamedTuple, Self
+from typing import Self
 from urllib.parse import urljoin
 
 from urllib3 import BaseHTTPResponse, Retry, Timeout
-from urllib3.exceptions import InvalidHeader, LocationParseError
+from urllib3.exceptions import InvalidHeader
 from urllib3.util import Url, parse_url
 
 from dataset_prep.fetch.errors import FetchError, as_fetch_errors
@@ -25,7 +25,6 @@ from recbole_msm4sr import __version__
 
 _BLOCK = 256 * 2**10  # bytes
 _HEADERS = {"User-Agent": f"recbole-msm4sr/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
-_REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
 _TEMPORARY = (408, 425, 429)  # and 500 to 599
 _LONGEST_BACKOFF = 60.0  # seconds
@@ -48,14 +47,6 @@ class Clock:
         if left <= 0:
             raise FetchError("timed out", permanent=False, detail=f"not done after {self.seconds:g} s")
         return left
-
-
-class Fetched(NamedTuple):
-    """A body in memory; ``content_type`` has no parameters and may be empty; ``url`` is where redirects ended."""
-
-    body: bytes
-    content_type: str
-    url: str
 
 
 class HttpClient:
@@ -96,20 +87,22 @@ class HttpClient:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._transport.close()
 
     def stop(self) -> None:
         """Wake every thread that waits, for its turn or for a server; they get a :class:`FetchError`."""
         self._stopped.set()
-        self._transport.shut_down()
+        self._transport.close()
 
-    def fetch(self, url: str, *, max_bytes: int, deadline_seconds: float) -> Fetched:
+    def fetch(self, url: str, *, max_bytes: int, deadline_seconds: float) -> tuple[bytes, str]:
         """Get a whole body into memory, decompressed if the server compressed it.
 
         Args:
             max_bytes: most bytes of the body; nothing beyond is read.
             deadline_seconds: most seconds that the servers may take, over all attempts and redirects. Waiting that
                 politeness asks for (slots, ``Retry-After``, back-off) comes on top.
+
+        Returns:
+            The body and its content type.
 
         Raises:
             FetchError: it cannot be fetched.
@@ -118,7 +111,7 @@ class HttpClient:
         while True:
             try:
                 with self.open(url, clock) as response:
-                    return Fetched(_read(response, clock, max_bytes), content_type(response), str(response.url))
+                    return _read(response, clock, max_bytes), content_type(response)
             except FetchError as error:
                 failures += 1
                 if error.permanent or failures > self.retries or time.monotonic() > clock.deadline:
@@ -132,23 +125,21 @@ class HttpClient:
         Raises:
             FetchError: there is no such answer. A ``Retry-After`` has paused the host by then.
         """
-        seen: set[str] = set()
+        seen = [""]
         for _ in range(_MAX_REDIRECTS + 1):
-            target = _parse(url)
+            target = _parse(url, seen[-1])
             if target.url in seen:
                 raise FetchError("redirect loop", permanent=True, detail=target.url)
-            seen.add(target.url)
+            seen.append(target.url)
             with self._turn(str(target.host), clock):
                 connect, read = (min(limit, clock.left()) for limit in self._timeout)
                 lines = {**_HEADERS, **(headers or {}), "Host": str(target.netloc)}
                 with closing(self._transport.get(target, lines, Timeout(connect=connect, read=read))) as response:
-                    location = response.headers.get("Location")
-                    if response.status not in _REDIRECTS or location is None:
+                    if not response.get_redirect_location():
                         self._check_status(response, str(target.host))
-                        response.url = target.url
                         yield response
                         return
-            url = _join(target.url, location)
+                    url = str(response.get_redirect_location())
         raise FetchError("too many redirects", permanent=True, detail=f"more than {_MAX_REDIRECTS}")
 
     def wait_before_retry(self, failures: int, clock: Clock | None = None) -> None:
@@ -226,18 +217,11 @@ def _read(response: BaseHTTPResponse, clock: Clock, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _join(url: str, location: str) -> str:
+def _parse(url: str, base: str) -> Url:
+    """Parts of a URL (that may be relative), encoded, in lower case where case does not count, without the fragment."""
     try:
-        return urljoin(url, location)
-    except ValueError as error:
-        raise FetchError("not a URL", permanent=True, detail=location) from error
-
-
-def _parse(url: str) -> Url:
-    """The URL's parts, percent-encoded and in lower case where case does not count, without the fragment."""
-    try:
-        parts = parse_url(url)
-    except LocationParseError as error:
+        parts = parse_url(urljoin(base, url))
+    except ValueError as error:  # of both functions
         raise FetchError("not a URL", permanent=True, detail=url) from error
     if parts.scheme not in ("http", "https"):
         raise FetchError("not http or https", permanent=True, detail=url)

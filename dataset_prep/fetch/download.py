@@ -6,7 +6,6 @@ import errno
 import gzip
 import hashlib
 import io
-import json
 import logging
 import os
 import re
@@ -20,8 +19,8 @@ from urllib3 import BaseHTTPResponse
 from dataset_prep.fetch.client import Clock, HttpClient, blocks, content_type
 from dataset_prep.fetch.errors import FetchError
 from dataset_prep.progress import progress_bar
+from recbole_msm4sr.core.done import read_json, write_json
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +43,9 @@ class PartialFile:
         self.target = target
         self.path = target.with_name(target.name + ".part")
         self._notes = target.with_name(target.name + ".part.json")
-        self.validator: str | None = None
-        self.length: int | None = None
-        if self.path.is_file() and self._notes.is_file():
-            try:
-                notes = json.loads(self._notes.read_text(encoding="utf-8"))
-                self.validator, self.length = notes["validator"], notes["length"]
-            except (ValueError, TypeError, KeyError):  # not as it was written: the bytes are not used
-                pass
+        notes = read_json(self._notes, {"validator": str | None, "length": int | None}) if self.path.is_file() else None
+        self.validator: str | None = notes["validator"] if notes else None
+        self.length: int | None = notes["length"] if notes else None
 
     @property
     def size(self) -> int:
@@ -73,9 +67,7 @@ class PartialFile:
         # In this order: a kill in between leaves an empty file, never old bytes under a new validator.
         self.path.write_bytes(b"")
         self.validator, self.length = validator_of(answer), answer.length_remaining
-        with atomic_file(self._notes) as temporary:
-            notes = {"validator": self.validator, "length": self.length}
-            temporary.write_text(json.dumps(notes), encoding="utf-8")
+        write_json(self._notes, {"validator": self.validator, "length": self.length})
 
     def discard(self) -> None:
         """Remove everything."""

@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS sources (
     source TEXT PRIMARY KEY,     -- URL or absolute path
     picture TEXT,                -- name in the store; NULL: failed
     n_bytes INTEGER NOT NULL,
-    width INTEGER NOT NULL,      -- as stored, before any turning
+    width INTEGER NOT NULL,      -- as height, 0: earlier versions used them
     height INTEGER NOT NULL,
     reason TEXT,                 -- why it failed; NULL: stored
     detail TEXT NOT NULL,
@@ -36,12 +36,10 @@ CREATE TABLE IF NOT EXISTS sources (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a source gave: a picture (its name in the store, bytes, pixels), or the reason why there is none."""
+    """What a source gave: a picture (its name in the store, and bytes), or the reason why there is none."""
 
     picture: str | None = None
     n_bytes: int = 0
-    width: int = 0
-    height: int = 0
     reason: str | None = None
     detail: str = ""
     permanent: bool = False
@@ -51,7 +49,8 @@ class Outcome:
 _OUTCOME = ", ".join(field.name for field in fields(Outcome))
 _SELECT = f"SELECT {_OUTCOME}, run FROM sources WHERE source = ?"
 _UPSERT = f"""
-INSERT INTO sources (source, {_OUTCOME}, tries, run, asked) VALUES (?, {", ".join("?" * len(fields(Outcome)))}, 1, ?, ?)
+INSERT INTO sources (source, {_OUTCOME}, width, height, tries, run, asked)
+VALUES (?, {", ".join("?" * len(fields(Outcome)))}, 0, 0, 1, ?, ?)
 ON CONFLICT (source) DO UPDATE SET {", ".join(f"{field.name} = excluded.{field.name}" for field in fields(Outcome))},
     tries = tries + 1, run = excluded.run, asked = excluded.asked
 """

@@ -100,7 +100,7 @@ class Obtainer:
             return Outcome(reason="not asked: its host failed again and again")
         self._count(asked=1)
         try:
-            fetched = self.client.fetch(source, max_bytes=MAX_BYTES, deadline_seconds=_FETCH_SECONDS)
+            body, kind = self.client.fetch(source, max_bytes=MAX_BYTES, deadline_seconds=_FETCH_SECONDS)
         except FetchError as error:
             if self._stopped.is_set():  # stopping the client wakes those who wait with an error
                 raise Stopped from error
@@ -110,7 +110,7 @@ class Obtainer:
             return Outcome(reason=error.reason, detail=error.detail, permanent=error.permanent)
         self._note_answer(host, True)
         self._count(answered=1)
-        return self._keep(fetched.body, label=fetched.content_type)
+        return self._keep(body, label=kind)
 
     def _read(self, source: str) -> Outcome:
         """Take a file of the user's, which stays as it is."""
@@ -131,13 +131,13 @@ class Obtainer:
 
     def _keep(self, body: bytes, *, original: Path | None = None, label: str = "") -> Outcome:
         try:
-            info = check_picture(body)
+            suffix = check_picture(body)
         except BadPicture as bad:
             detail = ", ".join(part for part in (label, bad.detail) if part)
             return Outcome(reason=bad.reason, detail=detail, permanent=True)
-        name, is_new = self.store.add(body, info.suffix, original)
+        name, is_new = self.store.add(body, suffix, original)
         self._count(**({"stored": 1, "bytes": len(body)} if is_new else {"reused": 1}))
-        return Outcome(name, len(body), info.width, info.height)
+        return Outcome(name, len(body))
 
     def _version(self, source: str) -> str:
         """Size and time of a file, by which a changed one is told from the one that is known."""

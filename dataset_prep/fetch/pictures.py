@@ -72,11 +72,12 @@ def collect_pictures(
         work another time.
 
     Raises:
-        UserError: the sources cannot be read, the disk is full, no server answers, or another process collects them.
+        UserError: the sources cannot be read, no server answers, or another process collects the pictures.
+        OSError: the disk is full or cannot be written; what is done is kept.
     """
     sums = Counter(dict.fromkeys(("items", "items_with_pictures", "wanted", "had", "missing", "try_again"), 0))
     failed = Rejected()
-    with _disk_errors(layout), Ledger(layout.ledger) as ledger:
+    with Ledger(layout.ledger) as ledger:
         store = PictureStore(layout.picture_files)
         store.sweep()
         ledger.start_run()
@@ -86,10 +87,11 @@ def collect_pictures(
             return _choose(*item, obtainer, max_pictures)
 
         def records(pool: ThreadPoolExecutor) -> Iterator[dict[str, Any]]:
-            with progress_bar(_count_lines(layout), "item", "pictures") as bar:
+            # All of the file is read first, so that a bad line is found before anything is asked.
+            total = sum(1 for _ in read_sources(layout.picture_sources))
+            with progress_bar(total, "item", "pictures") as bar:
                 for chosen in _in_order(pool, choose, read_sources(layout.picture_sources)):
                     _add(chosen, sums, failed)
-                    bar.set_postfix_str(f"{obtainer.counts['stored']:,} new pictures", refresh=False)
                     bar.update()
                     yield {"item_id": chosen.item_id, "pictures": chosen.pictures}
             _check_network(obtainer)
@@ -172,14 +174,6 @@ def _check_network(obtainer: Obtainer) -> None:
         )
 
 
-def _count_lines(layout: Layout) -> int:
-    """Number of items, for a progress bar; 0 if the file is missing, which the reader reports."""
-    if not layout.picture_sources.is_file():
-        return 0
-    with open(layout.picture_sources, "rb") as file:
-        return sum(1 for _ in file)
-
-
 def _log(figures: dict[str, Any]) -> None:
     logger.info(
         f"pictures: {figures['items_with_pictures']} of {figures['items']} items have one "
@@ -195,15 +189,3 @@ def _log(figures: dict[str, Any]) -> None:
         )
     if figures["coverage"] < _LOW_COVERAGE:
         logger.warning("pictures: coverage is low: most items have no picture, and images will say little about them")
-
-
-@contextmanager
-def _disk_errors(layout: Layout) -> Iterator[None]:
-    """Say what it means when nothing can be written any more: a full disk, above all."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"the pictures cannot be kept in {layout.prep} ({error}): what is there is whole and stays; "
-            "make room on the disk, and run the step again"
-        ) from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import threading
 from pathlib import Path
+
+from recbole_msm4sr.core.files import atomic_file, remove_left_overs
 
 
 class PictureStore:
@@ -17,13 +18,13 @@ class PictureStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._incoming = folder / ".incoming"
-        self._lock = threading.Lock()
+        self._locks = {f"{number:02x}": threading.Lock() for number in range(256)}
 
     def sweep(self) -> None:
-        """Delete what an interrupted run left half-written."""
-        if self._incoming.exists():
-            shutil.rmtree(self._incoming)
+        """Delete what killed runs left half-written."""
+        for prefix in self._locks:
+            if (self.folder / prefix).is_dir():
+                remove_left_overs(self.folder / prefix)
 
     def has(self, name: str, n_bytes: int) -> bool:
         """Whether the picture lies there with the size it should have."""
@@ -48,30 +49,20 @@ class PictureStore:
         """
         digest = hashlib.sha256(body).hexdigest()
         name = f"{digest[:2]}/{digest}{suffix}"
-        if self.has(name, len(body)):
-            return name, False
-        # Two threads may store the same content at once: each has its own temporary file, and one of them is first.
-        temporary = self._incoming / f"{digest}.{threading.get_ident()}"
-        target = self.folder / name
-        self._incoming.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(exist_ok=True)
-        try:
-            if original is None or not _link(original, temporary):
-                with open(temporary, "wb") as file:
-                    file.write(body)
-                    file.flush()
-                    os.fsync(file.fileno())
-            with self._lock:
-                is_new = not self.has(name, len(body))
-                if is_new:
-                    os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return name, is_new
+        with self._locks[digest[:2]]:
+            if self.has(name, len(body)):
+                return name, False
+            target = self.folder / name
+            if original is None or not _link(original, target):
+                with atomic_file(target) as temporary:
+                    temporary.write_bytes(body)
+            return name, True
 
 
 def _link(original: Path, target: Path) -> bool:
     """Make a hard link; false where there can be none: to another disk, or to somebody else's file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
     try:
         os.link(os.path.realpath(original), target)
     except OSError:

@@ -49,7 +49,7 @@ class _Connection(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         """Let the read timeout limit the whole head: ``http.client`` applies it to every single read."""
         start, seconds = time.monotonic(), self.timeout or threading.TIMEOUT_MAX
-        timer = threading.Timer(seconds, shut_down, (self.sock,))
+        timer = threading.Timer(seconds, _shut_down, (self.sock,))
         timer.daemon = True
         timer.start()
         try:
@@ -109,13 +109,10 @@ class Transport:
                 preload_content=False,
             )
 
-    def shut_down(self) -> None:
-        """Wake the threads that wait for a server, which get a :class:`FetchError`."""
-        for connection in list(self._sockets):
-            shut_down(connection)
-
     def close(self) -> None:
-        """Close idle connections."""
+        """Close all connections; threads that wait for a server wake up, and get a :class:`FetchError`."""
+        for connection in list(self._sockets):
+            _shut_down(connection)
         for manager in (self._direct, *self._proxies.values()):
             manager.clear()
 
@@ -131,7 +128,7 @@ class Transport:
 _KINDS = {"http": (HTTPConnectionPool, HTTPConnection), "https": (HTTPSConnectionPool, HTTPSConnection)}
 
 
-def shut_down(connection: socket.socket) -> None:
+def _shut_down(connection: socket.socket) -> None:
     """Wake the thread that reads from a connection, if it is still open."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

@@ -135,17 +135,17 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path: Path, layout: Layout, monke
     for number in range(8):
         draw(tmp_path / "pictures" / f"I{number}.png", size=(20 + number, 20))
     write_folder_sources(tmp_path / "pictures", layout.picture_sources, [f"I{number}" for number in range(8)])
-    replace = os.replace
+    unlink = Path.unlink
     calls = iter(range(100))
 
-    def full_later(*arguments: Any) -> None:
+    def full_later(*arguments: Any, **options: Any) -> None:
         if next(calls) >= 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(*arguments)
+        unlink(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", full_later)
-        with pytest.raises(UserError, match="No space left"):
+        patch.setattr(Path, "unlink", full_later)
+        with pytest.raises(OSError, match="No space left"):
             collect_pictures(layout, client=None, workers=1)
     assert not layout.pictures.exists()
     figures = collect_pictures(layout, client=None, workers=1)

@@ -15,7 +15,7 @@ import pytest
 from dataset_prep.fetch.ledger import Ledger, Outcome
 from recbole_msm4sr.core.errors import UserError
 
-GOOD = Outcome("ab/abc.jpg", 1234, 40, 30, version="v")
+GOOD = Outcome("ab/abc.jpg", 1234, version="v")
 DEAD = Outcome(reason="404 Not Found", detail="gone", permanent=True)
 LATE = Outcome(reason="timed out", permanent=False)
 SOURCES = {"http://a/1": GOOD, "http://a/2": DEAD, "/ä/'3\".jpg": LATE}
