@@ -15,7 +15,6 @@ from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import loading
 from recbole_msm4sr.data.feature_store import FeatureStore
 from recbole_msm4sr.data.mapped_rows import MappedRows
-from recbole_msm4sr.model.blocks import encoder as encoder_module
 from recbole_msm4sr.model.blocks.encoder import ModalityEncoder
 
 SIZES = {"hidden_size": 4, "attention_size": 3, "n_experts": 2, "dropout_prob": 0.0}
@@ -44,12 +43,11 @@ def test_only_rows_can_be_selected(store: FeatureStore) -> None:
         MappedRows(store.values, np.arange(6)).index_select(1, torch.tensor([0]))
 
 
-def test_an_encoder_reads_them_as_it_reads_memory(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_module, "_ITEMS_AT_ONCE", 2)
+def test_an_encoder_reads_them_as_it_reads_memory(store: FeatureStore) -> None:
     offsets, row_index = store.select(["c", "b", "a", "d"])
     offsets = torch.from_numpy(offsets)
-    on_disk = ModalityEncoder(MappedRows(store.values, row_index), offsets, **SIZES)
-    in_memory = ModalityEncoder(torch.from_numpy(store.values[row_index]), offsets, **SIZES)
+    on_disk = ModalityEncoder(MappedRows(store.values, row_index), offsets, **SIZES, items_at_once=2)
+    in_memory = ModalityEncoder(torch.from_numpy(store.values[row_index]), offsets, **SIZES, items_at_once=2)
     in_memory.load_state_dict(on_disk.state_dict())
     torch.testing.assert_close(on_disk(), in_memory())
     items = torch.tensor([3, 1, 0])

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# torch says so of all its CSR tensors, on every run, and no user can mend it
+from recbole_msm4sr.model.blocks.segments import segment_softmax
+
+# torch says so of all its CSR tensors, on every run, and no user can do anything about it
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
@@ -79,11 +81,11 @@ class SparseGraph(nn.Module):
 
     def softmax_in_rows(self, logits: Tensor) -> Tensor:
         """Softmax over the edges of every row node, float ``[E]``."""
-        return _softmax(logits, self.rows, self.n_rows)
+        return segment_softmax(logits, self.rows, self.n_rows)
 
     def softmax_in_columns(self, logits: Tensor) -> Tensor:
         """Softmax over the edges of every column node, float ``[E]``."""
-        return _softmax(logits, self.columns, self.n_columns)
+        return segment_softmax(logits, self.columns, self.n_columns)
 
     def symmetric_weights(self) -> Tensor:
         """``1 / sqrt(degree of the row · degree of the column)``, LightGCN's, float ``[E]``."""
@@ -145,12 +147,3 @@ class _WeightedSum(torch.autograd.Function):
 def _starts(nodes: np.ndarray, n_nodes: int) -> np.ndarray:
     """Where every node's edges begin, and at last their number; int64 ``[n_nodes + 1]``."""
     return np.concatenate([[0], np.bincount(nodes, minlength=n_nodes).cumsum()])
-
-
-def _softmax(logits: Tensor, node: Tensor, n_nodes: int) -> Tensor:
-    """Softmax over the edges of equal ``node``, int64 ``[E]``."""
-    with torch.no_grad():
-        largest = logits.new_full((n_nodes,), -torch.inf).scatter_reduce_(0, node, logits, "amax")
-    exponentials = (logits - largest[node]).exp()
-    sums = logits.new_zeros(n_nodes).index_add(0, node, exponentials)
-    return exponentials / sums[node]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from recbole_msm4sr.core.precision import product_dtype
-from recbole_msm4sr.model.kernels import fused_encoder
-
-#: Items encoded at a time where their rows are not in memory.
-_ITEMS_AT_ONCE = 1 << 14
+from recbole_msm4sr.model.blocks.dropout import Dropout
+from recbole_msm4sr.model.blocks.segments import segment_of_rows, segment_softmax
 
 
 class RowSource(Protocol):
@@ -27,10 +26,10 @@ class RowSource(Protocol):
 
 
 class SentenceAttention(nn.Module):
-    """Parameters of the attention that pools an item's feature rows (eq. 3).
+    """Attention that pools an item's feature rows (eq. 3): e = Σ_j α_j x_j with α = softmax((x W1 + b1) W2 + b2).
 
     The equation has no non-linearity between W1 and W2, so their product is one vector: the same function and the
-    same gradients as the ``[d, d_a]`` product, at a fraction of its cost.
+    same gradients as the ``[R, d_a]`` product, at a fraction of its cost.
 
     Args:
         feature_size: d, the dimension of a row.
@@ -41,18 +40,32 @@ class SentenceAttention(nn.Module):
         super().__init__()
         self.w1 = nn.Linear(feature_size, attention_size)
         self.w2 = nn.Linear(attention_size, 1)
+        # b1 W2 + b2 shifts all logits of an item alike, which a softmax does not see: nothing to learn, and
+        # DistributedDataParallel would wait for gradients that never come.
+        self.w1.bias.requires_grad_(False)
+        self.w2.bias.requires_grad_(False)
 
-    def vector(self) -> Tensor:
-        """W1 W2, float ``[d]``: a row's logit is its inner product with it, up to a constant.
+    def forward(self, rows: Tensor, offsets: Tensor) -> Tensor:
+        """Pool the rows of every item, in float32 or better whatever the precision of the rest.
 
-        The constant b1 W2 + b2 is the same for all rows, so the softmax does not see it, and its gradient is zero.
+        Args:
+            rows: float ``[R, d]``, of any float dtype, without gradient; one item after the other.
+            offsets: item i owns ``rows[offsets[i]:offsets[i + 1]]``; int64 ``[n + 1]``.
+
+        Returns:
+            e, in the dtype of the weights, ``[n, d]``; zeros for an item without rows.
         """
-        constant = self.w2(self.w1.bias)  # [1]
-        return (self.w2.weight @ self.w1.weight).squeeze(0) + 0 * constant
+        with torch.autocast(rows.device.type, enabled=False):
+            x = rows.to(self.w1.weight.dtype)  # [R, d]
+            vector = (self.w2.weight @ self.w1.weight).squeeze(0)  # W1 W2, [d]
+            logits = x @ vector  # [R]
+            alpha = segment_softmax(logits, segment_of_rows(offsets, len(x)), len(offsets) - 1)  # [R]
+            every = torch.arange(len(x), device=x.device)
+            return F.embedding_bag(every, x, offsets, mode="sum", per_sample_weights=alpha, include_last_offset=True)
 
 
 class MixtureOfExperts(nn.Module):
-    """Parameters of a dense mixture of O linear experts, each followed by dropout and its own LayerNorm (eq. 4-5).
+    """Dense mixture of O linear experts, each followed by dropout and its own LayerNorm (eq. 4-5).
 
     Args:
         feature_size: d.
@@ -69,22 +82,27 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         if n_experts < 1:
             raise ValueError(f"n_experts must be at least 1, got {n_experts}")
-        self.dropout_prob = dropout_prob
         self.experts = nn.Linear(feature_size, n_experts * hidden_size)
         self.gate = nn.Linear(feature_size, n_experts)
         self.norm_weight = nn.Parameter(torch.full((n_experts, hidden_size), norm_init))
         self.norm_bias = nn.Parameter(torch.zeros(n_experts, hidden_size))
+        self.dropout = Dropout(dropout_prob)
 
-    def mixture(self) -> fused_encoder.Mixture:
-        """The parameters as ``fused_encoder.encode`` takes them."""
-        return fused_encoder.Mixture(
-            self.experts.weight,
-            self.experts.bias,
-            self.gate.weight,
-            self.gate.bias,
-            self.norm_weight,
-            self.norm_bias,
-        )
+    def forward(self, pooled: Tensor) -> Tensor:
+        """z = Σ_k g_k LayerNorm_k(Dropout(W_k e + b_k)) with gates g = softmax(W_g e + b_g).
+
+        Args:
+            pooled: e, float ``[n, d]``.
+
+        Returns:
+            z, float ``[n, d0]``. Under autocast the experts are in its dtype, the gates and z in that of ``pooled``.
+        """
+        linear = self.experts(pooled).unflatten(1, self.norm_weight.shape)  # [n, O, d0]
+        dtype = linear.dtype
+        normal = F.layer_norm(self.dropout(linear), linear.shape[-1:]).to(dtype)  # [n, O, d0]
+        experts = normal * self.norm_weight.to(dtype) + self.norm_bias.to(dtype)  # [n, O, d0], eq. 4
+        gates = self.gate(pooled).to(pooled.dtype).softmax(dim=-1)  # g, [n, O]
+        return torch.bmm(gates.to(dtype).unsqueeze(1), experts).squeeze(1).to(pooled.dtype)  # [n, d0], eq. 5
 
 
 class ModalityEncoder(nn.Module):
@@ -101,6 +119,8 @@ class ModalityEncoder(nn.Module):
         n_experts: O.
         dropout_prob: the experts' dropout.
         norm_init: initial gain of the experts' LayerNorms.
+        items_at_once: items encoded at a time on a CPU, and where rows are not in memory.
+        items_kept: float32 rows of so many items are kept for the backward pass; of more, they are made again in it.
     """
 
     values: Tensor | RowSource
@@ -116,8 +136,11 @@ class ModalityEncoder(nn.Module):
         n_experts: int,
         dropout_prob: float,
         norm_init: float = 1.0,
+        items_at_once: int = 4096,
+        items_kept: int = 16384,
     ) -> None:
         super().__init__()
+        self.items_at_once, self.items_kept = items_at_once, items_kept
         if len(values.shape) != 2 or offsets.dim() != 1 or int(offsets[-1]) != len(values):
             raise ValueError(
                 f"values must be [R, d] and offsets [n + 1] ending in R; got {tuple(values.shape)} and "
@@ -140,26 +163,35 @@ class ModalityEncoder(nn.Module):
         Returns:
             z, float ``[n, d0]`` (eq. 5), or the learned "missing" vector for an item without rows.
         """
-        if item_ids is not None:
-            index, offsets = self._rows_of(item_ids)
-            rows = self.values.index_select(0, index)  # [R', d]
-        elif isinstance(self.values, Tensor):
-            rows, offsets = self.values, self.offsets
-        else:
-            every = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
-            return torch.cat([self(items) for items in every.split(_ITEMS_AT_ONCE)])
-        dtype = product_dtype(self.missing)
-        with torch.autocast(rows.device.type, enabled=False):
-            embeddings = fused_encoder.encode(
-                rows,
-                offsets,
-                self.attention.vector(),
-                self.experts.mixture(),
-                self.experts.dropout_prob if self.training else 0.0,
-                dtype,
-            )  # [n, d0]
-        is_missing = offsets.diff() == 0  # [n]
-        return torch.where(is_missing.unsqueeze(-1), self.missing, embeddings)
+        n_items = len(self.offsets) - 1 if item_ids is None else len(item_ids)
+        pool = self._pool_again_in_backward if n_items > self.items_kept else self.attention
+        parts = []
+        for rows, offsets in self._blocks(item_ids):
+            pooled = pool(rows, offsets)  # e, [m, d]
+            z = self.experts(pooled)  # [m, d0]
+            is_missing = offsets.diff() == 0  # [m]
+            parts.append(torch.where(is_missing.unsqueeze(-1), self.missing, z))
+        return torch.cat(parts)
+
+    def _pool_again_in_backward(self, rows: Tensor, offsets: Tensor) -> Tensor:
+        """Eq. 3 without keeping the rows in float32, which are most of what backward needs."""
+        return checkpoint(self.attention, rows, offsets, use_reentrant=False, preserve_rng_state=False)
+
+    def _blocks(self, item_ids: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows and offsets of the items asked for, block by block."""
+        if item_ids is None and isinstance(self.values, Tensor):
+            n_items = len(self.offsets) - 1
+            step = self.items_at_once if self.values.device.type == "cpu" else n_items
+            for first in range(0, n_items, step):
+                offsets = self.offsets[first : first + step + 1]
+                whole = len(offsets) == len(self.offsets)
+                yield (self.values, offsets) if whole else _slice(self.values, offsets)
+            return
+        if item_ids is None:
+            item_ids = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
+        for ids in item_ids.split(self.items_at_once):
+            index, offsets = self._rows_of(ids)
+            yield self.values.index_select(0, index), offsets
 
     def _rows_of(self, item_ids: Tensor) -> tuple[Tensor, Tensor]:
         starts = self.offsets[item_ids]
@@ -169,3 +201,8 @@ class ModalityEncoder(nn.Module):
         first = (starts - offsets[:-1]).repeat_interleave(counts, output_size=n_rows)
         index = first + torch.arange(n_rows, device=item_ids.device)
         return index, offsets
+
+
+def _slice(rows: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows that ``offsets`` points to, and the offsets in them."""
+    return rows[offsets[0] : offsets[-1]], offsets - offsets[0]

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_msm4sr.model.blocks.segments import segment_of_rows
+
 
 def mean_of_rows(values: Tensor, offsets: Tensor) -> Tensor:
     """Mean of every item's feature rows, zeros for an item without rows.
@@ -18,9 +20,8 @@ def mean_of_rows(values: Tensor, offsets: Tensor) -> Tensor:
         Float32 ``[n_items, d]``.
     """
     counts = offsets.diff()
-    owner = torch.arange(len(counts), device=values.device).repeat_interleave(counts)
     sums = torch.zeros(len(counts), values.shape[1], device=values.device)
-    sums.index_add_(0, owner, values.float())
+    sums.index_add_(0, segment_of_rows(offsets, len(values)), values.float())
     return sums / counts.clamp(min=1).unsqueeze(1)
 
 
