@@ -9,6 +9,7 @@ from typing import Any
 from recbole_msm4sr import __version__
 from recbole_msm4sr.config.arguments import take_config_files
 from recbole_msm4sr.config.yaml_file import parse_scalar
+from recbole_msm4sr.core.command import run_command
 from recbole_msm4sr.core.errors import UserError
 
 USAGE = """\
@@ -23,52 +24,24 @@ or sequential model of RecBole. Settings and their values are in properties/.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted.
-
-    Of several processes that fail, one after the other or because one did, the first alone says why.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        if argv and argv[0] == "features":
-            from recbole_msm4sr.data import features_cli
-
-            return features_cli.main(argv[1:])
-        if argv and argv[0] in ("compare", "study"):
-            from recbole_msm4sr.studies import cli as studies_cli
-
-            return studies_cli.main(argv)
-        if argv and argv[0] == "run":
-            argv = argv[1:]
-        elif argv and not argv[0].startswith("-"):
-            raise UserError(f"there is no command {argv[0]!r}: run, compare, study, features; settings are --key=value")
-        return _run(argv)
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        if not _is_first_to_fail():
-            return 2
-        message = _message_of(error)
-        if message is None:
-            raise
-        print(f"msm4sr: error: {message}", file=sys.stderr)
-        return 2
+    """Run a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    return run_command("msm4sr", lambda: _dispatch(list(sys.argv[1:] if argv is None else argv)))
 
 
-def _message_of(error: Exception) -> str | None:
-    """The line that a user is shown; ``None`` for a defect of the program, which deserves a traceback."""
-    if isinstance(error, ModuleNotFoundError):  # some of RecBole's models need packages that RecBole does not install
-        return f"this needs the package {error.name!r}, which is not installed"
-    if isinstance(error, (UserError, OSError)):  # OSError: a full disk, a folder that cannot be written
-        return str(error)
-    return None
+def _dispatch(argv: list[str]) -> int:
+    if argv and argv[0] == "features":
+        from recbole_msm4sr.data import features_cli
 
+        return features_cli.main(argv[1:])
+    if argv and argv[0] in ("compare", "study"):
+        from recbole_msm4sr.studies import cli as studies_cli
 
-def _is_first_to_fail() -> bool:
-    if "torch" not in sys.modules:  # no process group without it, and it takes long to import
-        return True
-    from recbole_msm4sr.core.distributed import first_to_fail
-
-    return first_to_fail()
+        return studies_cli.main(argv)
+    if argv and argv[0] == "run":
+        argv = argv[1:]
+    elif argv and not argv[0].startswith("-"):
+        raise UserError(f"there is no command {argv[0]!r}: run, compare, study, features; settings are --key=value")
+    return _run(argv)
 
 
 def _run(argv: list[str]) -> int:

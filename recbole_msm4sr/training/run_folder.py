@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from recbole.trainer import trainer as recbole_trainer
 
 from recbole_msm4sr.core.distributed import is_main, main_only, once
 from recbole_msm4sr.core.files import atomic_file
+from recbole_msm4sr.core.versions import versions
 from recbole_msm4sr.training.checkpoint import to_plain
 
 _PACKAGES = ("recbole-msm4sr", "recbole", "numpy", "pandas", "scipy")
@@ -140,10 +140,9 @@ def plain(value: Any) -> Any:
 
 def environment() -> dict[str, str]:
     """Versions that a result depends on."""
-    versions = {"python": platform.python_version(), "platform": platform.platform(), "torch": torch.__version__}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        **versions(_PACKAGES),
+    }
