@@ -110,7 +110,7 @@ def run_step(layout: Layout, step: Step) -> None:
 
     def is_done() -> bool:
         earlier = read_summary(layout, step.name)
-        known = {} if earlier is None else earlier["inputs"]
+        known = _known(layout)
         for path in step.inputs:
             inputs[_label(layout, path)] = _identify(path, known.get(_label(layout, path)))
         if earlier is None or step.again:
@@ -156,6 +156,19 @@ def read_summary(layout: Layout, name: str) -> dict[str, Any] | None:
     return read_json(layout.summary(name), _SHAPE)
 
 
+def _known(layout: Layout) -> dict[str, Any]:
+    """Fingerprints of files that finished steps read or downloaded, by label: raw files are large, and hashed once."""
+    known: dict[str, Any] = {}
+    for path in sorted(layout.prep.glob("*.json")):
+        summary = read_summary(layout, path.stem)
+        if summary is not None:
+            known |= summary["inputs"]
+            for entry in summary["figures"].values():
+                if isinstance(entry, dict) and entry.keys() >= {"file", "bytes", "mtime_ns", "sha256"}:
+                    known[entry["file"]] = {**entry, "size": entry["bytes"]}
+    return known
+
+
 def _key(step: Step, inputs: Mapping[str, Any]) -> str:
     """Inputs are the same if their content is, whatever their times say."""
     return key_of({"settings": step.settings, "inputs": {label: entry["sha256"] for label, entry in inputs.items()}})
@@ -170,7 +183,7 @@ def _label(layout: Layout, path: Path) -> str:
 def _identify(path: Path, known: object) -> dict[str, Any]:
     """Size, time and digest of a file, or the digest of a folder's list of files.
 
-    A digest that an earlier run took of a file of the same size and time is taken over: raw files have gigabytes.
+    A digest that was taken of a file of the same size and time is taken over: raw files have gigabytes.
     """
     if path.is_dir():
         return {"sha256": _digest_of_folder(path)}

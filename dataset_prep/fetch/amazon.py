@@ -14,7 +14,7 @@ from dataset_prep.fetch.errors import FetchError
 from dataset_prep.fetch.releases import AMAZON, release_files
 from dataset_prep.layout import Layout
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import sha256_of_file
+from recbole_msm4sr.core.files import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ def get_amazon(
         mirror: URL to download from, with the release's folders below it; the release's own by default.
 
     Returns:
-        Figures ``{"reviews": {...}, "metadata": {...}}``: ``file``, ``bytes``, and for a download ``url`` (null if it
-        was there already), ``sha256``, ``resumed_at`` (bytes that an interrupted run had left).
+        Figures ``{"reviews": {...}, "metadata": {...}}``: ``file``, ``bytes``, and for a download ``mtime_ns``,
+        ``sha256``, ``url`` (null if it was there already), ``resumed_at`` (bytes that an interrupted run had left).
 
     Raises:
         UserError: as :func:`amazon_paths`; or a file cannot be downloaded, or the disk has no room for it. What has
@@ -88,8 +88,8 @@ def _download(client: HttpClient, bases: tuple[str, ...], target: Path, layout: 
     if target.is_file():
         logger.info("get: %s is there already", target.name)
         part.discard()  # a run that was killed may have left its notes
-        size = target.stat().st_size
-        return {"file": file, "bytes": size, "url": None, "sha256": sha256_of_file(target), "resumed_at": 0}
+        found = fingerprint(target)
+        return {"file": file, "bytes": found.pop("size"), **found, "url": None, "resumed_at": 0}
     failures = []
     for base in bases:
         url = f"{base.rstrip('/')}/{target.relative_to(layout.raw).as_posix()}"

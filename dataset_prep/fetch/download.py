@@ -102,7 +102,7 @@ def download(client: HttpClient, url: str, target: Path, *, patience: float = 60
         patience: seconds for every 256 KiB: a slower connection is opened anew.
 
     Returns:
-        Figures: ``bytes``, ``url``, ``sha256``, ``resumed_at`` (bytes of an earlier run, on which this one built).
+        Figures: ``bytes``, ``mtime_ns``, ``sha256``, ``url``, ``resumed_at`` (bytes that an earlier run had left).
 
     Raises:
         FetchError: it cannot be fetched; what has come is kept.
@@ -118,7 +118,8 @@ def download(client: HttpClient, url: str, target: Path, *, patience: float = 60
         sha256, damage = _check(part)
         if not damage:
             part.finish()
-            return {"bytes": size, "url": url, "sha256": sha256, "resumed_at": resumed_at}
+            mtime_ns = target.stat().st_mtime_ns
+            return {"bytes": size, "mtime_ns": mtime_ns, "sha256": sha256, "url": url, "resumed_at": resumed_at}
         part.discard()
         logger.info("%s is damaged: %s", target.name, damage)
     raise FetchError("damaged file", permanent=True, detail=damage)

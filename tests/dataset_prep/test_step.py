@@ -50,6 +50,15 @@ def test_a_finished_step_is_skipped_and_gives_its_summary(copy: Copy) -> None:
     assert copy.runs == 1
 
 
+def test_a_digest_of_a_download_or_of_an_earlier_step_is_taken_over(copy: Copy) -> None:
+    status = copy.source.stat()
+    download = {"file": str(copy.source), "bytes": 9, "mtime_ns": status.st_mtime_ns, "sha256": "as it came"}
+    run_step(copy.layout, Step("get", {}, inputs=[], outputs=[], work=lambda: {"reviews": download}))
+    assert copy.run(n=1)["inputs"][str(copy.source)]["sha256"] == "as it came"
+    os.utime(copy.source, ns=(1, 1))
+    assert copy.run(n=1)["inputs"][str(copy.source)]["sha256"] != "as it came"
+
+
 def test_other_settings_other_input_or_a_changed_output_run_it_again(copy: Copy) -> None:
     copy.run(n=1)
     copy.run(n=2)
