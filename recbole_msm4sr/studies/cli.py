@@ -1,4 +1,4 @@
-"""``msm4sr compare`` and ``msm4sr study``."""
+"""``msm4sr compare`` and ``msm4sr study``: a study starts here. Plan, check, run, report."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from recbole_msm4sr.config import registry
 from recbole_msm4sr.config.arguments import take_config_files
+from recbole_msm4sr.config.load import PROPERTIES
+from recbole_msm4sr.config.yaml_file import parse_scalar, read_yaml
 from recbole_msm4sr.core.distributed import world_size
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.studies.catalogue import STUDIES, Study, cross_domain
-from recbole_msm4sr.studies.cells import Variant
-
-if TYPE_CHECKING:  # needs the packages of the extra "study"
-    from recbole_msm4sr.studies.plan import Plan
+from recbole_msm4sr.studies.experiments import SUBJECT, Study, Variant, studies
+from recbole_msm4sr.studies.grid import read_grid
+from recbole_msm4sr.studies.plan import Plan, check, readable
 
 CROSS_DOMAIN = "cross-domain"
 _SETTINGS = (
@@ -37,28 +38,35 @@ def main(argv: Sequence[str]) -> int:
     arguments, rest = _parser().parse_known_args(words)
     if world_size() > 1:
         raise UserError(
-            "studies are no torchrun jobs: leave it out, and start the same command several times to share the work"
+            "torchrun cannot run studies: leave it out, and start the same command several times to share the work"
         )
     study = _study(arguments)
-    common, of_row = _settings(rest, [variant.label for variant in study.variants()])
-    common = {**_settings_of_files(config_files), **common}
-    out = Path(arguments.out or f"studies/{arguments.dataset}/{arguments.name}")
+    common, of_row = _settings(rest, [variant.label for variant in study.variants])
+    of_files = {key: value for path in config_files for key, value in read_yaml(path).items()}  # the later file wins
+    plan = Plan(
+        _with_settings(study, of_row),
+        arguments.dataset,
+        settings={**of_files, **common},
+        grids=read_grid(arguments.grid or PROPERTIES / "study" / "grid.yaml") if arguments.trials else {},
+        n_trials=arguments.trials,
+        n_seeds=study.n_seeds if arguments.seeds is None else arguments.seeds,
+        first_seed=arguments.first_seed,
+    )
+    out = _out(arguments)
     _log_to_console()
     try:
-        from recbole_msm4sr.studies.compare import compare
-        from recbole_msm4sr.studies.plan import check
-        from recbole_msm4sr.studies.report import markdown, write_report
+        from recbole_msm4sr.studies.report import write_report
     except ModuleNotFoundError as error:
         raise UserError(f'studies need {error.name}: pip install "recbole-msm4sr[study]"') from error
-    plan = _plan(arguments, study, common, of_row)
+    from recbole_msm4sr.studies.runner import compare
+
+    checked = check(plan)
     if arguments.name == CROSS_DOMAIN:
-        check(plan)  # before its first stages are run
-        checkpoints = _pretrained(arguments, common, of_row, out / "source")
-        study = replace(study, variants=lambda: cross_domain(checkpoints))
-        plan = _plan(arguments, study, common, of_row)
-    comparison = compare(plan, out)
-    write_report(comparison, out, study)
-    print(markdown(comparison, study), end="")
+        starts = _pretrained(plan, arguments.source)
+        checked = check(replace(plan, study=_with_settings(plan.study, starts)))
+    comparison, diverged = compare(checked, out)
+    text = write_report(comparison, diverged, checked, out)  # before it is printed, whatever the terminal makes of it
+    print(text, end="")
     print(f"\n{out}: table.md, table.csv, table.json, report.json, plot.png", file=sys.stderr)
     return 0
 
@@ -77,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.set_defaults(name="compare")
     study = commands.add_parser("study", help="one of the paper's experiments", epilog=_SETTINGS, allow_abbrev=False)
-    names = sorted([*STUDIES, CROSS_DOMAIN])
+    names = sorted(studies())
     study.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
     study.add_argument("--source", metavar="DATASET", help=f"{CROSS_DOMAIN}: the data set to pre-train on")
     for command in (compare, study):
@@ -93,86 +101,45 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _study(arguments: argparse.Namespace) -> Study:
-    if arguments.name == CROSS_DOMAIN:
+    if arguments.command == "study":
+        study = studies()[arguments.name]
+        if arguments.name != CROSS_DOMAIN:
+            return study
         if not arguments.source:
             raise UserError(f"{CROSS_DOMAIN} pre-trains on another data set: give --source=DATASET")
-        title = f"Cross-domain: {arguments.source} to {arguments.dataset} (table VI)"
-        return Study(title, lambda: cross_domain({}), tune_once=False, paper="VI")
-    if arguments.command == "study":
-        return STUDIES[arguments.name]
+        return replace(study, title=f"Cross-domain: {arguments.source} to {arguments.dataset} (table VI)")
     variants = _rows(arguments.models)
     labels = [variant.label for variant in variants]
-    subject = "MSM4SR" if "MSM4SR" in labels else labels[-1]
-    paper = "II" if subject == "MSM4SR" else None
-    return Study(f"Comparison on {arguments.dataset}", lambda: variants, subject, tune_once=False, paper=paper)
-
-
-def _plan(
-    arguments: argparse.Namespace, study: Study, common: dict[str, Any], of_row: Mapping[str, dict[str, Any]]
-) -> Plan:
-    """The study as the command line asks for it; ``common`` and ``of_row`` are its settings."""
-    from recbole_msm4sr.config.yaml_file import read_yaml
-    from recbole_msm4sr.studies.plan import Plan
-
-    variants = [
-        replace(variant, settings={**variant.settings, **of_row.get(variant.label, {})}) for variant in study.variants()
-    ]
-    grid = read_yaml(arguments.grid or _paper_grid()) if arguments.trials else {}
-    if arguments.trials and not grid:
-        raise UserError(f"{arguments.grid} holds no settings to search: write setting: [values], or give --trials=0")
-    return Plan(
-        arguments.dataset,
-        variants,
-        study.subject,
-        settings=common,
-        grid=grid,
-        n_trials=arguments.trials,
-        n_seeds=study.n_seeds if arguments.seeds is None else arguments.seeds,
-        first_seed=arguments.first_seed,
-        tune_once=study.tune_once,
-    )
+    subject = SUBJECT if SUBJECT in labels else labels[-1]
+    paper = "II" if subject == SUBJECT else None
+    return Study(f"Comparison on {arguments.dataset}", variants, subject, paper=paper)
 
 
 def _rows(models: str) -> tuple[Variant, ...]:
     """Rows of ``A,B`` or, with labels of one's own, ``A,label=B``.
 
     Raises:
-        UserError: there are none, or one is only half written.
+        UserError: there are none, or one cannot be read.
     """
     rows = []
     for word in filter(None, map(str.strip, models.split(","))):
         label, equals, model = (part.strip() for part in word.partition("="))
-        if (equals and not (label and model)) or "." in label:
-            raise UserError(f"cannot read the row {word!r} of --models: write MODEL, or LABEL=MODEL without dots")
+        if (equals and not (label and model)) or not word.isprintable() or set(label) & set(".|"):
+            raise UserError(f"cannot read the row {word!r} of --models: write MODEL, or LABEL=MODEL without . and |")
         rows.append(Variant(label, model or label))
     if not rows:
         raise UserError("there are no models to compare: give --models=A,B")
     return tuple(rows)
 
 
-def _pretrained(
-    arguments: argparse.Namespace, common: dict[str, Any], of_row: Mapping[str, dict[str, Any]], out: Path
-) -> dict[str, str]:
-    """Pre-train on the source; returns the checkpoints by the name of the model that starts from them."""
-    from recbole_msm4sr.config import registry
-    from recbole_msm4sr.studies.plan import readable
-    from recbole_msm4sr.studies.pretraining import pretrain
-
-    checkpoints = {}
-    for model in ("MSM4SR", "UniSRec"):
-        first_stage = f"{model}Pretrain"
-        of_fine_tuning = registry.find(first_stage).stage_keys  # epochs, learning_rate, ...: stage 1 has its own
-        given = {**common, **of_row.get(model, {})}
-        settings = {key: value for key, value in given.items() if key not in of_fine_tuning}
-        settings = readable(first_stage, arguments.source, settings)
-        checkpoints[model] = str(pretrain(first_stage, arguments.source, settings, arguments.first_seed, out))
-    return checkpoints
+def _with_settings(study: Study, of_row: Mapping[str, Mapping[str, Any]]) -> Study:
+    """The study with more settings of single rows, by label."""
+    rows = [replace(row, settings={**row.settings, **of_row.get(row.label, {})}) for row in study.variants]
+    return replace(study, variants=tuple(rows))
 
 
 def _settings(words: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """``--key=value`` for all rows, and ``--LABEL.key=value`` by label, which may hold a ``=`` itself."""
-    from recbole_msm4sr.config.yaml_file import parse_scalar
-
     common: dict[str, Any] = {}
     of_row: dict[str, dict[str, Any]] = {}
     for word in words:
@@ -185,22 +152,41 @@ def _settings(words: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, An
             raise UserError(f"there is no row {key.rpartition('.')[0]!r}: rows are {', '.join(labels)}")
         target = of_row.setdefault(label, {}) if label else common
         if key in target:
-            raise UserError(f"{text.partition('=')[0]} is given twice")
+            raise UserError(f"{text.partition('=')[0]!r} is given twice")
         target[key] = parse_scalar(value)
     return common, of_row
 
 
-def _settings_of_files(paths: Sequence[str]) -> dict[str, Any]:
-    """Settings of YAML files; the later file wins."""
-    from recbole_msm4sr.config.yaml_file import read_yaml
+def _out(arguments: argparse.Namespace) -> Path:
+    """The folder of the report.
 
-    return {key: value for path in paths for key, value in read_yaml(path).items()}
+    Raises:
+        UserError: it cannot be one, or is above the current folder.
+    """
+    given = f"studies/{arguments.dataset}/{arguments.name}" if arguments.out is None else arguments.out
+    out = Path(given)
+    if not given or not given.isprintable() or out.resolve() in Path.cwd().parents or (out.exists() and not out.is_dir()):
+        raise UserError(f"--out={given!r} cannot be the folder of a report: name one below the current folder, or a new one")
+    return out
 
 
-def _paper_grid() -> Path:
-    from recbole_msm4sr.config.yaml_file import PROPERTIES
+def _pretrained(plan: Plan, source: str) -> dict[str, dict[str, Any]]:
+    """Pre-train on the source, by the settings of stage 1; the checkpoint of every row that starts from one, by label."""
+    from recbole_msm4sr.training.recipe import run
 
-    return PROPERTIES / "study" / "grid.yaml"
+    starts = {}
+    for row in plan.study.variants:
+        if not row.settings.get("freeze_transformer"):
+            continue
+        first_stage = str(registry.find(row.model).first_stage)
+        of_fine_tuning = registry.find(first_stage).stage_keys  # epochs, learning_rate, ...: stage 1 has its own
+        given = {**plan.settings, **row.settings}
+        settings = {key: value for key, value in given.items() if key not in of_fine_tuning}
+        settings = {**readable(first_stage, source, settings), "seed": plan.first_seed, "resume": True}
+        logging.getLogger(__name__).info(f"{first_stage} on {source}")
+        result = run(first_stage, source, config_dict=settings, test=False, console=False)
+        starts[row.label] = {"pretrained_path": str(Path(result["run_folder"]) / "checkpoint.pth")}
+    return starts
 
 
 def _log_to_console() -> None:

@@ -15,7 +15,7 @@ from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.distributed import barrier, is_main, joined, main_first, world_size
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import loading
-from recbole_msm4sr.evaluation import report
+from recbole_msm4sr.evaluation import run_table
 from recbole_msm4sr.training.run_folder import RunFolder, environment
 from recbole_msm4sr.training.stage import Stage, StageResult
 
@@ -84,7 +84,7 @@ def _run(
     """Run the planned stages, test the last one if that is wanted, and write the run's folder."""
     log, began = getLogger(), perf_counter()
     log.info(f"{config['model']} on {config['dataset']}; this run's files: {folder.path}")
-    log.info(report.describe_data(data.dataset))
+    log.info(run_table.describe_data(data.dataset))
     folder.write_json(
         "environment.json",
         {"versions": environment(), "processes": world_size(), "data": data.fingerprint},
@@ -109,7 +109,8 @@ def _run(
         "dataset": config["dataset"],
         "seed": config["seed"],
         "data": data.fingerprint,
-        "evaluation": report.evaluation_settings(config),
+        "size": run_table.size_of(data.dataset),
+        "evaluation": run_table.evaluation_settings(config),
         "best_valid_score": results[-1].best_valid_score,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": results[-1].best_valid_result,
@@ -123,7 +124,7 @@ def _run(
     folder.keep_checkpoint(stage.model_file)
     log.info(f"done in {metrics['seconds']:.0f} s; metrics, settings and checkpoint: {folder.path}")
     if is_main() and test and console:
-        print(report.run_table(metrics, Path(config["runs_dir"])), flush=True)
+        print(run_table.run_table(metrics, Path(config["runs_dir"])), flush=True)
     barrier()  # the folder is complete
     recbole_keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     return {**{key: metrics[key] for key in recbole_keys}, "run_folder": str(folder.path)}

@@ -36,7 +36,7 @@ def mean_over_seeds(runs: Sequence[UserRanks], metric: str) -> NDArray[np.float6
 def paired_p_value(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Two-sided paired t-test over users: the probability of a mean difference this large if there were none.
 
-    Its subject is the users at hand: how much another seed would change is in the standard deviations. Where all users
+    It is about the users at hand: how much another seed would change is in the standard deviations. Where all users
     differ by the same amount, t has no variance to go by, and the sign test's probability is given.
     """
     difference = one - other
