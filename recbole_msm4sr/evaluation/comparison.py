@@ -1,4 +1,4 @@
-"""The outcome of a comparison as one tidy table: a value for every row, seed and metric; and paired tests between rows."""
+"""The outcome of a comparison: one tidy table of (row, seed, metric, value), and paired tests between rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, InstanceOf
 from recbole.evaluator.register import smaller_metrics
@@ -124,7 +125,8 @@ class Comparison:
         """
         grouped = self.values.groupby(["label", "metric"], sort=False)["value"]
         table = grouped.agg(mean="mean", sd="std", seeds="count").reset_index().rename(columns={"label": "model"})
-        return table.assign(p_value=[self.p_values.get(key) for key in zip(table["model"], table["metric"])])
+        names = zip(table["model"], table["metric"], strict=True)
+        return table.assign(p_value=[self.p_values.get(name, np.nan) for name in names])
 
     def metrics_of_users(self, metric: str) -> pd.DataFrame:
         """A metric of every user, averaged over seeds, a column for every row; needs ``ranks``."""

@@ -27,7 +27,9 @@ def by_history(history_length: NDArray[Any]) -> pd.Categorical:
     quantiles = np.quantile(history_length, shares, method="higher")
     highest = np.unique([*quantiles.astype(int), history_length.max()])
     lowest = [history_length.min(), *(highest[:-1] + 1)]
-    names = [f"history {low}-{high}" if low < high else f"history {high}" for low, high in zip(lowest, highest)]
+    names = [
+        f"history {low}-{high}" if low < high else f"history {high}" for low, high in zip(lowest, highest, strict=True)
+    ]
     return pd.Categorical.from_codes(np.searchsorted(highest, history_length), names)
 
 

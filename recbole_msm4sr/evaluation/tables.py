@@ -23,7 +23,7 @@ def markdown(table: pd.DataFrame, *, index: bool = False) -> str:
 def metrics_table(comparison: Comparison) -> str:
     """A line a metric: every row's mean and standard deviation over seeds, and the gain over the best other row."""
     table = comparison.table()
-    best = {metric: comparison.mean(comparison.best(comparison.labels, metric), metric) for metric in comparison.metrics}
+    best = {name: comparison.mean(comparison.best(comparison.labels, name), name) for name in comparison.metrics}
 
     def text(line: pd.Series) -> str:
         mean = f"**{line['mean']:.4f}**" if line["mean"] == best[line["metric"]] else f"{line['mean']:.4f}"

@@ -165,13 +165,14 @@ def _out(arguments: argparse.Namespace) -> Path:
     """
     given = f"studies/{arguments.dataset}/{arguments.name}" if arguments.out is None else arguments.out
     out = Path(given)
-    if not given or not given.isprintable() or out.resolve() in Path.cwd().parents or (out.exists() and not out.is_dir()):
-        raise UserError(f"--out={given!r} cannot be the folder of a report: name one below the current folder, or a new one")
+    is_above = out.resolve() in Path.cwd().parents
+    if not given or not given.isprintable() or is_above or (out.exists() and not out.is_dir()):
+        raise UserError(f"--out={given!r} cannot be the folder of a report: name a new folder, or one below this one")
     return out
 
 
 def _pretrained(plan: Plan, source: str) -> dict[str, dict[str, Any]]:
-    """Pre-train on the source, by the settings of stage 1; the checkpoint of every row that starts from one, by label."""
+    """Pre-train on the source; returns the setting of the checkpoint for every row that starts from one, by label."""
     from recbole_msm4sr.training.recipe import run
 
     starts = {}

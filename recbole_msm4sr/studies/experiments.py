@@ -84,7 +84,7 @@ def paper_gains(table: str) -> dict[str, Gains]:
     """
     content = read_yaml(PROPERTIES / "study" / "paper.yaml")[table]
     metrics = content.pop("metrics")
-    gains = {}
+    gains: dict[str, Gains] = {}
     for dataset, rows in content.items():
         own = dict(zip(metrics, rows.pop(SUBJECT), strict=True))
         others = {label: dict(zip(metrics, values, strict=True)) for label, values in rows.items()}

@@ -38,7 +38,8 @@ def read_grid(path: str | os.PathLike[str]) -> dict[str, Grid]:
         if section not in ("", GENERAL):
             registry.find(section)
         for name, values in grid.items():
-            if not isinstance(name, str) or not isinstance(values, list) or not values or not all(map(_is_plain, values)):
+            is_list = isinstance(values, list) and len(values) > 0
+            if not isinstance(name, str) or not is_list or not all(map(_is_plain, values)):
                 raise UserError(
                     f"{path}: {name!r} must have a list of one value or more, such as [0.001, 0.01]: "
                     "numbers, words, or lists of them"
@@ -99,7 +100,7 @@ def drawn_points(grid: Grid, n_trials: int, seed: int) -> list[dict[str, Any]]:
 
 def _point(grid: Grid, number: int) -> dict[str, Any]:
     point = {}
-    for name, values in reversed(grid.items()):
+    for name, values in reversed(list(grid.items())):
         number, index = divmod(number, len(values))
         point[name] = values[index]
     return {name: point[name] for name in grid}

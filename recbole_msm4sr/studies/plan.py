@@ -139,28 +139,26 @@ def _with_data(variants: Sequence[Variant], configs: Sequence[Config]) -> list[V
     Raises:
         UserError: the data cannot be used, or two rows would not be tested alike.
     """
-    known, tests = [], []
+    known, tests, counts = [], [], []
     for variant, config in zip(variants, configs, strict=True):
         data = loading.load(config)
         known.append(replace(variant, data=data.fingerprint))
         size = size_of(data.dataset)
-        tests.append({**_chosen_by(config), **tested_on(data.fingerprint, size), "counts": size})
-        tests[-1]["tested users"] = len(data.evaluated[1])
-    for variant, test in zip(variants, tests, strict=True):
-        differing = [key for key, value in test.items() if tests[0][key] != value and key != "counts"]
-        if "tested users" in differing:
-            counts = ", ".join(f"{row.label} on {of['tested users']:,}" for row, of in zip(variants, tests, strict=True))
+        tests.append({**_chosen_by(config), **tested_on(data.fingerprint, size)})
+        counts.append((size, len(data.evaluated[1])))
+    first = variants[0].label
+    for variant, test, (size, n_tested) in zip(variants, tests, counts, strict=True):
+        differing = [key for key, value in test.items() if tests[0][key] != value]
+        if size == counts[0][0] and n_tested != counts[0][1]:
             raise UserError(
-                f"the rows would be tested on different users ({counts}): general models test those with two "
-                'interactions, too; leave them out for all with --user_inter_num_interval="[3,inf)"'
+                f"the rows would be tested on different users ({first} on {counts[0][1]:,}, {variant.label} on "
+                f"{n_tested:,}): general models test those with two interactions, too; leave them out for all with "
+                '--user_inter_num_interval="[3,inf)"'
             )
         if differing:
-            sizes = "; ".join(
-                f"{row.label}: {describe_size(of['counts'])}" for row, of in ((variants[0], tests[0]), (variant, test))
-            )
             raise UserError(
-                f"{variant.label} and {variants[0].label} cannot be compared: they differ in {', '.join(differing)} "
-                f"({sizes})"
+                f"{variant.label} and {first} cannot be compared: they differ in {', '.join(differing)} "
+                f"({first}: {describe_size(counts[0][0])}; {variant.label}: {describe_size(size)})"
             )
     return known
 

@@ -20,10 +20,11 @@ from recbole_msm4sr.training.run_folder import environment, plain
 
 def write_report(comparison: Comparison, diverged: Sequence[str], plan: Plan, out: Path) -> str:
     """Write all files of a report, each atomically; returns the text of ``table.md``."""
-    text, study, table, losses = document(comparison, diverged, plan), plan.study, comparison.table(), comparison.losses()
+    text, study = document(comparison, diverged, plan), plan.study
+    table, losses = comparison.table(), comparison.losses()
     _write(out / "table.md", text)
     _write(out / "table.csv", table.to_csv(index=False))
-    lines = json.loads(table.to_json(orient="records", double_precision=15))
+    lines = table.astype(object).where(table.notna(), None).to_dict("records")
     _write(out / "table.json", json.dumps(lines, indent=2) + "\n")
     write_json(out / "report.json", plain(_context(comparison, diverged, plan)))
     if len(losses):

@@ -227,6 +227,6 @@ def _outcome(content: Mapping[str, Any], folder: Path) -> Run | str | None:
         return str(content["diverged"])
     try:
         ranks = UserRanks.load(folder / RANKS) if content.get("has_ranks") else None
-        return Run(**{name: content.get(name) for name in Run.model_fields if name != "ranks"}, ranks=ranks)
+        return Run.model_validate({**content, "ranks": ranks})
     except (ValidationError, UserError):
         return None

@@ -16,7 +16,8 @@ from recbole_msm4sr.cli import main
 from recbole_msm4sr.config import load as config
 from recbole_msm4sr.core.errors import DivergedError
 from recbole_msm4sr.core.files import locked
-from recbole_msm4sr.studies import cells
+from recbole_msm4sr.studies import runner
+from recbole_msm4sr.studies.experiments import Variant
 from recbole_msm4sr.training.recipe import RANKS
 
 Tiny = tuple[Path, str]
@@ -73,7 +74,7 @@ def test_nothing_is_run_twice_and_an_interrupted_comparison_goes_on(
     tiny_dataset: Tiny, grid: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[tuple[str, bool]] = []
-    original = cells.run
+    original = runner.run
 
     def counting(model: str, *args: object, test: bool, **kwargs: object) -> object:
         if len(runs) == interrupt_at:
@@ -81,12 +82,12 @@ def test_nothing_is_run_twice_and_an_interrupted_comparison_goes_on(
         runs.append((model, test))
         return original(model, *args, test=test, **kwargs)
 
-    monkeypatch.setattr(cells, "run", counting)
+    monkeypatch.setattr(runner, "run", counting)
     interrupt_at = 3
     assert main(_argv(tiny_dataset, grid, "--trials=2")) == 130
     interrupt_at = -1
     assert main(_argv(tiny_dataset, grid, "--trials=2")) == 0
-    assert runs == [(model, test) for model in ("SASRecM", "GRU4Rec") for test in (False, False, True, True)]
+    assert runs == [(model, test) for test in (False, True) for model in ("SASRecM", "SASRecM", "GRU4Rec", "GRU4Rec")]
     first = Path("out/table.json").read_bytes()
     assert main(_argv(tiny_dataset, grid, "--trials=2")) == 0
     assert len(runs) == 8
@@ -105,20 +106,20 @@ def test_a_row_that_another_process_is_at_comes_last(
     for path in Path("out/cells").glob("GRU4Rec-*/cell.json"):
         path.unlink()
     runs: list[str] = []
-    original = cells.run
+    original = runner.run
     with ExitStack() as other_process:
-        other_process.enter_context(locked(trial / "lock"))
+        other_process.enter_context(locked(trial / "cell.json.lock"))
 
         def recording(model: str, *args: object, **kwargs: object) -> object:
             result = original(model, *args, **kwargs)  # type: ignore[arg-type]
             runs.append(model)
-            if runs == ["GRU4Rec"] * 4:
+            if runs == ["GRU4Rec"] * 2:
                 other_process.close()
             return result
 
-        monkeypatch.setattr(cells, "run", recording)
+        monkeypatch.setattr(runner, "run", recording)
         assert main(_argv(tiny_dataset, grid, "--trials=2", "--epochs=1")) == 0
-    assert runs == [*["GRU4Rec"] * 4, "SASRecM"]
+    assert runs == [*["GRU4Rec"] * 2, "SASRecM", *["GRU4Rec"] * 2]
     assert Path("out/table.json").read_bytes() == before
 
 
@@ -128,7 +129,7 @@ def test_an_interrupted_search_tries_the_same_points_as_one_that_was_not(
     Path("grid.yaml").write_text("learning_rate: [0.0001, 0.001, 0.01]\nweight_decay: [0.0, 0.001, 0.01]\n")
     common = ["--grid=grid.yaml", "--trials=3", "--seeds=1", "--epochs=1"]
     assert main(_argv(tiny_dataset, *common, "--out=straight")) == 0
-    original = cells.run
+    original = runner.run
     n_runs = 0
 
     def second_fails(*args: object, **kwargs: object) -> object:
@@ -139,7 +140,7 @@ def test_an_interrupted_search_tries_the_same_points_as_one_that_was_not(
         return original(*args, **kwargs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells, "run", second_fails)
+        patch.setattr(runner, "run", second_fails)
         assert main(_argv(tiny_dataset, *common, "--out=interrupted")) == 130
     assert main(_argv(tiny_dataset, *common, "--out=interrupted")) == 0
     assert Path("interrupted/table.json").read_bytes() == Path("straight/table.json").read_bytes()
@@ -193,7 +194,7 @@ def test_studies_are_no_torchrun_jobs(
         monkeypatch.setenv(name, "2")
     monkeypatch.setattr("recbole_msm4sr.core.distributed.first_to_fail", lambda: True)
     assert main(_argv(tiny_dataset, "--trials=0")) == 2
-    assert "no torchrun jobs" in capsys.readouterr().err
+    assert "torchrun cannot run studies" in capsys.readouterr().err
 
 
 def test_settings_of_one_row(tiny_dataset: Tiny) -> None:
@@ -256,7 +257,7 @@ def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
         (["--GRU4Rec.learning_rate=0.1"], "learning_rate is given for GRU4Rec and searched as well"),
         (["--grid=unread.yaml"], "unknown setting 'n_expert' for GRU4Rec"),
         (["--grid=empty.yaml"], "empty.yaml holds no settings"),
-        (["--grid=single.yaml"], "give every setting a list"),
+        (["--grid=single.yaml"], "'learning_rate' must have a list"),
         (["--trials=-1"], "trials is -1"),
         (["--grid=wrong.yaml"], "learning_rate must be a number above 0"),
         (["--GRU4Rec.topk=[10]"], "differ in topk"),
@@ -314,9 +315,9 @@ def test_another_checkpoint_to_start_from_makes_another_cell(tiny_dataset: Tiny,
     (tmp_path / "a.pth").write_bytes(b"one")
     (tmp_path / "b.pth").write_bytes(b"another")
     (tmp_path / "c.pth").write_bytes(b"one")
-    kept = cells.Cells(tmp_path / "cells", "tiny")
+    kept = runner.Runs(tmp_path / "cells", "tiny")
     a, b, c = (
-        kept.identity(cells.Variant("MSM4SR", "MSM4SR", {"pretrained_path": str(tmp_path / name)}), {})
+        kept.identity(Variant("MSM4SR", "MSM4SR"), {"pretrained_path": str(tmp_path / name)})
         for name in ("a.pth", "b.pth", "c.pth")
     )
     assert a == c != b
@@ -325,7 +326,7 @@ def test_another_checkpoint_to_start_from_makes_another_cell(tiny_dataset: Tiny,
 def test_a_seed_that_diverges_is_named_and_not_run_again(
     tiny_dataset: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = cells.run
+    original = runner.run
     runs: list[int] = []
 
     def diverging(model: str, *args: object, config_dict: dict[str, object], **kwargs: object) -> object:
@@ -334,7 +335,7 @@ def test_a_seed_that_diverges_is_named_and_not_run_again(
             raise DivergedError("the training loss became nan")
         return original(model, *args, config_dict=config_dict, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cells, "run", diverging)
+    monkeypatch.setattr(runner, "run", diverging)
     unlucky = [2021]
     assert main(_argv(tiny_dataset, "--trials=0")) == 0
     assert "SASRecM diverged with seed 2021" in capsys.readouterr().out
@@ -353,14 +354,14 @@ def test_a_seed_that_diverges_is_named_and_not_run_again(
 
 
 def test_settings_that_diverge_are_not_chosen(tiny_dataset: Tiny, grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = cells.run
+    original = runner.run
 
     def diverging(model: str, *args: object, config_dict: dict[str, object], **kwargs: object) -> object:
         if config_dict["learning_rate"] == 0.01:
             raise DivergedError("the training loss became nan")
         return original(model, *args, config_dict=config_dict, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cells, "run", diverging)
+    monkeypatch.setattr(runner, "run", diverging)
     assert main(_argv(tiny_dataset, grid, "--trials=2")) == 0
     rows = json.loads(Path("out/report.json").read_text())["rows"]
     assert [row["chosen"]["learning_rate"] for row in rows] == [0.001, 0.001]

@@ -112,7 +112,7 @@ def test_convergence_draws_every_seeds_losses(tiny_dataset: Tiny, monkeypatch: p
     assert f"{cell['losses'][-1]['test']:.4f}" in table
     with Image.open("out/plot.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5
-    monkeypatch.setattr("recbole_msm4sr.studies.cells.run", None)  # nothing is left to run
+    monkeypatch.setattr("recbole_msm4sr.studies.runner.run", None)  # nothing is left to run
     assert main([*argv, "--seeds=2"]) == 0
 
 

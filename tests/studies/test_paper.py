@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_msm4sr.studies.paper import BEST_OTHER, paper_gains
+from recbole_msm4sr.evaluation.tables import BEST_OTHER
+from recbole_msm4sr.studies.experiments import paper_gains
 
 #: The column %Imp of table II.
 PRINTED = {

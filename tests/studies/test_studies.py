@@ -103,8 +103,8 @@ def test_cross_domain_starts_from_the_other_data_set(tiny_dataset: tuple[Path, s
         assert settings["learning_rate"] == 0.001, "fine-tuning's settings are not those of stage 1"
         assert settings["train_batch_size"] == 1024
     paths = {row["label"]: row["settings"].get("pretrained_path") for row in report["rows"]}
-    assert "MSM4SRPretrain-other" in paths["MSM4SR"]
-    assert "UniSRecPretrain-other" in paths["UniSRec"]
+    assert "other/MSM4SRPretrain/" in paths["MSM4SR"]
+    assert "other/UniSRecPretrain/" in paths["UniSRec"]
     assert paths["w/o pre-training"] is None
 
 

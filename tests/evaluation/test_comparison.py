@@ -7,12 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from recbole_msm4sr.evaluation.comparison import Comparison, Row, Run, among_unseen
+from recbole_msm4sr.evaluation.tables import group_tables, metrics_table
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
-from recbole_msm4sr.studies.catalogue import Study
-from recbole_msm4sr.studies.cells import Cell, Variant
-from recbole_msm4sr.studies.comparison import Comparison, Row, among_unseen, p_values
-from recbole_msm4sr.studies.plan import Plan
-from recbole_msm4sr.studies.report import markdown
 
 N_USERS = 200
 METRICS = ("recall@1", "recall@10")
@@ -26,21 +23,25 @@ def comparison_of(ranks: dict[str, list[NDArray[np.int64]]]) -> Comparison:
     """
     names = np.array([f"u{i:03}" for i in USERS])
     history, target_count = np.where(USERS < N_USERS // 2, 3, 7), np.full(N_USERS, 20)
-    configuration = {
-        "eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"},
-        "eval_target_below": None,
-        "valid_metric": "Recall@20",
-    }
     rows = []
     for label, of_seeds in ranks.items():
-        cells = {}
+        runs = {}
         for seed, rank in enumerate(of_seeds):
-            run = UserRanks(names, names, rank, (rank + 1) // 2, history, target_count)
-            result = {metric: float(run.metric(metric).mean()) for metric in METRICS}
-            cells[seed] = Cell(0.1, result, run, 1.0, 10, 1, [], {}, "runs/x")
-        rows.append(Row(Variant(label, label), {}, 0, configuration, cells))
-    plan = Plan("tiny", [row.variant for row in rows], "subject", n_seeds=1)
-    return Comparison(plan, rows, p_values(rows, "subject"))
+            of_users = UserRanks(names, names, rank, (rank + 1) // 2, history, target_count)
+            result = {metric: float(of_users.metric(metric).mean()) for metric in METRICS}
+            runs[seed] = Run(
+                valid_score=0.1,
+                test_result=result,
+                seconds=1.0,
+                n_parameters=10,
+                best_epoch=1,
+                losses=[],
+                versions={},
+                run_folder="runs/x",
+                ranks=of_users,
+            )
+        rows.append(Row(label, label, {}, {}, {}, 0, {"valid_metric": "Recall@20"}, runs))
+    return Comparison(rows, "subject")
 
 
 @pytest.fixture
@@ -56,15 +57,13 @@ def three_rows() -> Comparison:
 
 def _of_users(row: Row, metric: str) -> NDArray[np.float64]:
     k = int(metric.partition("@")[2])
-    return np.mean([cell.ranks.rank <= k for cell in row.cells.values() if cell.ranks], axis=0)
+    return np.mean([run.ranks.rank <= k for run in row.runs.values() if run.ranks], axis=0)
 
 
 def test_p_values_are_those_of_paired_t_tests_over_users_corrected_by_holm(three_rows: Comparison) -> None:
     raw = {
-        (row.variant.label, metric): stats.ttest_rel(
-            _of_users(three_rows.subject, metric), _of_users(row, metric)
-        ).pvalue
-        for row in three_rows.others
+        (row.label, metric): stats.ttest_rel(_of_users(three_rows.subject, metric), _of_users(row, metric)).pvalue
+        for row in three_rows.rows[:2]
         for metric in METRICS
     }
     smallest, second, third, largest = sorted(raw, key=lambda name: raw[name])
@@ -74,33 +73,40 @@ def test_p_values_are_those_of_paired_t_tests_over_users_corrected_by_holm(three
     assert three_rows.p_values[largest] == pytest.approx(min(1, max(2 * raw[third], raw[largest])))
 
 
+def test_the_table_has_mean_deviation_and_p_value_of_every_row_and_metric(three_rows: Comparison) -> None:
+    table = three_rows.table()
+    assert list(zip(table["model"], table["metric"], strict=True)) == [
+        (label, metric) for label in ("late", "early", "subject") for metric in METRICS
+    ]
+    of_seeds = [run.test_result["recall@10"] for run in three_rows.rows[0].runs.values() if run.test_result]
+    line = table.iloc[1]
+    assert (line["mean"], line["sd"], line["seeds"]) == pytest.approx((np.mean(of_seeds), np.std(of_seeds, ddof=1), 2))
+    assert line["p_value"] == three_rows.p_values["late", "recall@10"]
+
+
 def test_the_subjects_p_value_is_against_the_best_other_row_of_each_metric(three_rows: Comparison) -> None:
     for metric, label in zip(METRICS, ("early", "late"), strict=True):
-        best = three_rows.best_other(metric)
-        assert best is not None
-        assert best.variant.label == label
+        assert three_rows.best(three_rows.others, metric) == label
         assert three_rows.p_values["subject", metric] == three_rows.p_values[label, metric]
         assert three_rows.p_values["early", metric] != three_rows.p_values["late", metric]
 
 
-def test_histories_left_out_of_the_ranking_change_ranks_metrics_and_p_values(three_rows: Comparison) -> None:
+def test_histories_left_out_of_the_ranking_change_metrics_and_p_values(three_rows: Comparison) -> None:
     unseen = among_unseen(three_rows)
     assert unseen is not None
-    for row, before in zip(unseen.rows, three_rows.rows, strict=True):
-        for cell, earlier in zip(row.cells.values(), before.cells.values(), strict=True):
-            assert cell.test_result is not None
-            assert earlier.ranks is not None
-            assert cell.test_result["recall@10"] == pytest.approx(((earlier.ranks.rank + 1) // 2 <= 10).mean())
+    for row in three_rows.rows:
+        of_seeds = [((run.ranks.rank + 1) // 2 <= 10).mean() for run in row.runs.values() if run.ranks]
+        assert unseen.mean(row.label, "recall@10") == pytest.approx(np.mean(of_seeds))
     same = comparison_of({"late": [USERS % 40 + 1], "subject": [USERS % 20 + 1]})
     of_same = among_unseen(same)
     assert of_same is not None
-    assert of_same.subject.mean("recall@10") == 1.0
-    assert same.subject.mean("recall@10") == 0.5
+    assert of_same.mean("subject", "recall@10") == 1.0
+    assert same.mean("subject", "recall@10") == 0.5
     assert of_same.p_values != same.p_values
 
 
 def test_metrics_of_user_groups_are_means_over_their_users_and_seeds(three_rows: Comparison) -> None:
-    lines = markdown(three_rows, Study("t", tuple)).splitlines()
+    lines = "\n".join(group_tables(three_rows).values()).splitlines()
     for name, users in (("history 3", USERS < N_USERS // 2), ("history 4-7", USERS >= N_USERS // 2)):
         [line] = [line for line in lines if line.startswith(f"| {name} ")]
         figures = [cell.strip() for cell in line.strip("|").split("|")][1:]
@@ -110,8 +116,7 @@ def test_metrics_of_user_groups_are_means_over_their_users_and_seeds(three_rows:
 
 def test_a_row_that_is_better_than_the_subject_is_marked_so() -> None:
     comparison = comparison_of({"good": [USERS % 2 + 1], "subject": [USERS % 4 + 1], "bad": [USERS % 40 + 1]})
-    lines = markdown(comparison, Study("t", tuple)).splitlines()
-    line = next(line for line in lines if line.startswith("| recall@1 "))
+    line = next(line for line in metrics_table(comparison).splitlines() if line.startswith("| recall@1 "))
     good, subject, bad = line.split("|")[2:5]
     assert "††" in good
     assert "**0.5000**" in good

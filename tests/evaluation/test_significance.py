@@ -5,26 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.evaluation.groups import by_history, by_warmth
+from recbole_msm4sr.evaluation.significance import by_user, holm, mean_over_seeds, paired_p_value
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
-from recbole_msm4sr.studies.significance import by_user, holm, mean_over_seeds, paired_p_value
 
 
-def _ranks(
-    users: list[str], rank: list[int], length: list[int] | None = None, count: list[int] | None = None
-) -> UserRanks:
-    numbers = np.arange(len(users))
-    return UserRanks(
-        user=np.array(users),
-        item=np.array([f"target of {user}" for user in users]),
-        rank=np.array(rank, dtype=np.int32),
-        unseen_rank=np.array(rank, dtype=np.int32),
-        history_length=np.array(length if length is not None else numbers, dtype=np.int32),
-        target_count=np.array(count if count is not None else numbers, dtype=np.int32),
-    )
+def _ranks(users: list[str], rank: list[int]) -> UserRanks:
+    numbers, targets = np.arange(len(users), dtype=np.int32), np.array([f"target of {user}" for user in users])
+    ranks = np.array(rank, dtype=np.int32)
+    return UserRanks(np.array(users), targets, ranks, ranks, numbers, numbers)
 
 
 def test_users_are_matched_by_token_not_by_row() -> None:
@@ -65,25 +58,16 @@ def test_holm_of_known_numbers() -> None:
     assert list(corrected) == ["a", "b", "c", "d"]
 
 
-def test_history_groups_part_all_users_and_never_users_of_one_length() -> None:
-    rng = np.random.default_rng(1)
-    length = rng.geometric(0.2, 1000).tolist()
-    ranks = _ranks([f"u{i}" for i in range(1000)], [1] * 1000, length=length)
-    groups = by_history(ranks)
-    assert sum(mask.astype(int) for mask in groups.values()).tolist() == [1] * 1000
-    of_length: dict[int, set[str]] = {}
-    for name, mask in groups.items():
-        for value in ranks.history_length[mask].tolist():
-            of_length.setdefault(value, set()).add(name)
-    assert all(len(names) == 1 for names in of_length.values())
-    assert 3 <= len(groups) <= 5
-    one = by_history(_ranks(["a", "b"], [1, 1], length=[4, 4]))
-    assert {name: mask.tolist() for name, mask in one.items()} == {"history 4": [True, True]}
+def test_history_groups_have_every_user_once_and_users_of_one_length_together() -> None:
+    length = np.random.default_rng(1).geometric(0.2, 1000)
+    groups = by_history(length)
+    of_length = pd.Series(groups).groupby(length).nunique()
+    assert (of_length == 1).all()
+    assert 3 <= len(groups.categories) <= 5
+    assert pd.Series(length).groupby(groups, observed=False).max().is_monotonic_increasing
+    assert list(by_history(np.array([4, 4]))) == ["history 4"] * 2
+    assert list(by_history(np.array([9, 5, 5, 7]))) == ["history 8-9", "history 5", "history 5", "history 6-7"]
 
 
 def test_warmth_is_the_papers_ten_training_interactions() -> None:
-    groups = by_warmth(_ranks(["a", "b", "c"], [1, 1, 1], count=[0, 9, 10]))
-    assert {name: mask.tolist() for name, mask in groups.items()} == {
-        "target < 10 times": [True, True, False],
-        "target >= 10 times": [False, False, True],
-    }
+    assert list(by_warmth(np.array([0, 9, 10]))) == ["target < 10 times"] * 2 + ["target >= 10 times"]
