@@ -43,6 +43,7 @@ setup(
         "ftfy>=6.3,<7",
         "numpy>=1.26.4,<2.6",
         "pandas>=2.3.3,<3.2",
+        "pydantic>=2.12,<3",
         "pillow>=13,<14",
         "pydantic>=2.12,<3",
         "pyyaml>=6,<7",

@@ -25,7 +25,10 @@ or sequential model of RecBole. Settings and their values are in properties/.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
-    return run_command("msm4sr", lambda: _dispatch(list(sys.argv[1:] if argv is None else argv)))
+    words = list(sys.argv[1:] if argv is None else argv)
+    resume = "" if words and words[0] in ("compare", "study", "features") else " with --resume"
+    hint = f"the same command{resume} goes on where it stopped"
+    return run_command("msm4sr", lambda: _dispatch(words), if_interrupted=hint)
 
 
 def _dispatch(argv: list[str]) -> int:

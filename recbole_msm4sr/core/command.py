@@ -7,6 +7,7 @@ import select
 import sys
 from collections.abc import Callable
 
+from recbole_msm4sr.core.distributed import first_to_fail
 from recbole_msm4sr.core.errors import UserError
 
 
@@ -37,7 +38,7 @@ def run_command(program: str, work: Callable[[], int | None], *, if_interrupted:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return 0
-        if not _is_first_to_fail():
+        if not first_to_fail():
             return 2
         message = _message_of(error)
         if message is None:
@@ -80,11 +81,3 @@ def _nobody_reads() -> bool:
 
 def _to_nowhere(handle: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), handle)
-
-
-def _is_first_to_fail() -> bool:
-    if "torch" not in sys.modules:  # no other process without it, and it takes long to import
-        return True
-    from recbole_msm4sr.core.distributed import first_to_fail
-
-    return first_to_fail()

@@ -88,6 +88,6 @@ def read_json(path: Path, shape: Mapping[str, type | UnionType] | None = None) -
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON that people read, too: indented, whole or not at all."""
+    """Write JSON that people read, too: indented, in ASCII (names need not be UTF-8), whole or not at all."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")

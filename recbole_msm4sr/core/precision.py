@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def default_precision(device: torch.device) -> str:
@@ -17,6 +17,18 @@ def default_precision(device: torch.device) -> str:
     else:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if native else "float32"
+
+
+def runs_in_bf16(model: nn.Module, device: torch.device) -> bool:
+    """Whether the device can run the model in bfloat16: recurrent layers need AVX-512 on an x86 CPU."""
+    if device.type != "cpu" or not any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        return True
+    try:
+        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", dtype=torch.bfloat16):
+            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))
+    except RuntimeError:
+        return False
+    return True
 
 
 def product_dtype(tensor: Tensor) -> torch.dtype:

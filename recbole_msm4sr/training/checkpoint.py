@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import zipfile
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -33,30 +34,62 @@ def save(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     try:
         with atomic_file(path) as temporary:
             torch.save(plain, temporary)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise UserError(f"cannot write the checkpoint {path} ({error}): is the disk full?") from error
 
 
-def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint written by ``save``; nothing but tensors and plain values is ever constructed.
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint written by ``save``, to the CPU; nothing but tensors and plain values is ever constructed.
 
     Raises:
-        UserError: no such file, not a checkpoint, or a newer format.
+        UserError: no such file, not a checkpoint, bytes that have changed since it was written, or a newer format.
+    """
+    if reason := damage(path):
+        raise UserError(f"{path} is not a checkpoint that can be read safely: {reason}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        _check(content)
+        return from_plain(content)
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"{path} is not a checkpoint that can be read safely (tensors and plain values only): {reason}"
+        ) from error
+
+
+def damage(path: str | os.PathLike[str]) -> str | None:
+    """What is wrong with the bytes of a checkpoint, which torch reads without a look at their checksums.
+
+    Returns:
+        The reason in a few words; ``None`` if all of them are as they were written.
     """
     if not Path(path).is_file():
-        raise UserError(f"there is no checkpoint {path}")
+        return "there is no checkpoint of this name"
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"{path} is not a checkpoint that can be read safely (tensors and plain values only): "
-            f"{str(error).partition(chr(10))[0] or type(error).__name__}"
-        ) from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise UserError(f"{path} is not a checkpoint: it has no state_dict")
-    if content.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
-        raise UserError(f"{path} was written by a newer version of this package: upgrade to read it")
-    return from_plain(content)
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                return "it is compressed, as torch.save's files never are"
+            if sum(entry.file_size for entry in entries) > os.path.getsize(path):
+                return "it says that it is larger than it is"
+            changed = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        return f"it is no file of torch.save's, or only a part of one ({error})"
+    return None if changed is None else f"its checksum does not fit: {changed} has changed since it was written"
+
+
+def _check(content: Any) -> None:
+    """Refuse what is not a checkpoint of this package.
+
+    Raises:
+        ValueError: the reason.
+    """
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(weight, torch.Tensor) for weight in state.values()):
+        raise ValueError("it has no state_dict of tensors")
+    version = content.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ValueError("it was written by a newer version of this package: upgrade to read it")
 
 
 def to_plain(value: Any) -> Any:
@@ -92,30 +125,29 @@ def from_plain(value: Any) -> Any:
     """Restore the arrays and sparse matrices that ``to_plain`` took apart."""
     if isinstance(value, dict):
         if _ARRAY in value:
-            return value[_ARRAY].cpu().numpy()
+            return value[_ARRAY].numpy()
         if _SPARSE in value:
-            parts = tuple(part.cpu().numpy() for part in value[_SPARSE])
-            return sparse.csr_matrix(parts, shape=tuple(value["shape"]))
+            return sparse.csr_matrix(tuple(part.numpy() for part in value[_SPARSE]), shape=tuple(value["shape"]))
         return {key: from_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(map(from_plain, value))
     return value
 
 
-def random_state() -> dict[str, Any]:
-    """State of every random number generator that training draws from."""
+def random_state(device: torch.device) -> dict[str, Any]:
+    """State of every random number generator that training on a device draws from; a GPU is not touched for others."""
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - RecBole draws from the global generator
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
 
 
-def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Put the generators back to a ``random_state``."""
+def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Put the generators back to a ``random_state``; a GPU's only where both had one."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])  # noqa: NPY002
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

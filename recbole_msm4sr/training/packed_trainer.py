@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from recbole_msm4sr.core.allocator import keep_freed_memory
 from recbole_msm4sr.core.distributed import rank, world_size
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.gather import sum_over_ranks, synchronise
+from recbole_msm4sr.core.precision import runs_in_bf16
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 from recbole_msm4sr.training.optimizers import DenseAndSparse, fused, parameter_groups, sparse_embeddings
 from recbole_msm4sr.training.stage_trainer import StageTrainer
@@ -41,7 +43,11 @@ class PackedTrainer(StageTrainer):
             raise UserError("id_weight_decay cannot be used with loss_type: sampled, whose IDs have no weight decay")
         super().__init__(config, model)
         keep_freed_memory()
-        self.batch_losses: nn.Module = BatchLosses(model, bf16=config["precision"] == "bf16")
+        bf16 = config["precision"] == "bf16"
+        if bf16 and not runs_in_bf16(model, self.device):
+            getLogger().warning(f"{config['model']} computes in float32: this CPU runs no recurrent layer in bfloat16")
+            bf16 = False
+        self.batch_losses: nn.Module = BatchLosses(model, bf16=bf16)
         if world_size() > 1:
             synchronise(model)
             # All processes have loaded the buffers, the features, themselves: they are not sent around.

@@ -23,7 +23,7 @@ RANKS = "test_ranks.npz"
 
 
 def run(
-    model: str,
+    model: str | type,
     dataset: str,
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
@@ -34,7 +34,7 @@ def run(
     """Train and test a model, as ``python run_recbole.py --model=... --dataset=...`` does.
 
     Args:
-        model: MSM4SR, SASRecM, ... or any model of RecBole.
+        model: MSM4SR, SASRecM, ... or any model of RecBole, by name; or a class of your own.
         dataset: name of the data set below ``data_path``.
         config_file_list: YAML files of settings.
         config_dict: settings, which win over the files.
@@ -42,13 +42,14 @@ def run(
         console: whether the log and the table are shown, besides being kept.
 
     Returns:
-        RecBole's keys ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result`` (``None``
-        without a test), and ``run_folder``, the path of what the run left.
+        RecBole's keys ``model``, ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``
+        (``None`` without a test), and ``run_folder``, the path of what the run left.
 
     Raises:
         UserError: settings or data that cannot be used.
     """
-    config = Config(model, dataset, config_file_list, config_dict)
+    chosen: Any = model
+    config = Config(chosen, dataset, config_file_list, config_dict)
     with joined(config["device"]):
         if world_size() > 1 and not config.spec.is_packed:
             raise UserError(
@@ -62,14 +63,8 @@ def run(
             data = loading.load(config)
         plan = [(name, stage, _given_start(stage)) for name, stage in _plan(config, config_file_list, config_dict)]
         folder = RunFolder(config)
-        with folder.logging(config["state"] or "info", console=console):
-            try:
-                return _run(config, data, plan, folder, test=test, console=console)
-            except KeyboardInterrupt:
-                getLogger().warning(
-                    "interrupted; the same command with --resume continues from the last finished epoch"
-                )
-                raise
+        with folder.in_use(), folder.logging(config["state"] or "info", console=console):
+            return _run(config, data, plan, folder, test=test, console=console)
 
 
 def _run(
@@ -120,13 +115,13 @@ def _run(
     }
     if ranks is not None and is_main():
         ranks.save(folder.path / RANKS)
-    folder.write_json("metrics.json", metrics)
     folder.keep_checkpoint(stage.model_file)
+    folder.write_json("metrics.json", metrics)  # the last file: a folder without it is incomplete
     log.info(f"done in {metrics['seconds']:.0f} s; metrics, settings and checkpoint: {folder.path}")
     if is_main() and test and console:
         print(run_table.run_table(metrics, Path(config["runs_dir"])), flush=True)
     barrier()  # the folder is complete
-    recbole_keys = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
+    recbole_keys = ("model", "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     return {**{key: metrics[key] for key in recbole_keys}, "run_folder": str(folder.path)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -17,12 +16,16 @@ from typing import Any
 import torch
 import yaml
 from recbole.trainer import trainer as recbole_trainer
+from torch.utils.tensorboard import SummaryWriter
 
+from recbole_msm4sr.core import done
 from recbole_msm4sr.core.distributed import is_main, main_only, once
-from recbole_msm4sr.core.files import atomic_file
+from recbole_msm4sr.core.files import atomic_file, locked
 from recbole_msm4sr.core.versions import versions
 from recbole_msm4sr.training.checkpoint import to_plain
 
+#: A file of the run folder, which a run holds locked and removes when the folder is complete.
+LOCK = "lock"
 _PACKAGES = ("recbole-msm4sr", "recbole", "numpy", "pandas", "scipy")
 
 
@@ -36,7 +39,7 @@ class RunFolder:
     def __init__(self, config: Any) -> None:
         parent = Path(config["runs_dir"]) / config["dataset"] / config["model"]
         self.path = Path(once(lambda: str(_new_folder(parent))))
-        # RecBole names its TensorBoard folder after the log file.
+        self._lock = self.path / LOCK
         self.log_file = self.path / f"{config['model']}-{config['dataset']}-{self.path.name}.log"
         self._write_settings(plain({"model": config["model"], "dataset": config["dataset"], **config.resolved}))
 
@@ -61,16 +64,27 @@ class RunFolder:
                 shutil.copyfile(path, temporary)
 
     @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the folder's lock while the block runs: ``clean`` removes unfinished folders that nobody holds."""
+        if not is_main():
+            yield
+            return
+        with locked(self._lock):
+            try:
+                yield
+            finally:
+                self._lock.unlink(missing_ok=True)
+
+    @contextmanager
     def logging(self, level: str, *, console: bool = True) -> Iterator[None]:
-        """Log to the run's file, and to standard error, while the block runs; other processes log nothing."""
+        """Log to the run's folder, and to standard error, while the block runs; other processes log nothing."""
         root = logging.getLogger()
         before, level_before, tensorboard = list(root.handlers), root.level, recbole_trainer.get_tensorboard
         handlers: list[logging.Handler] = [logging.NullHandler()]
+        recbole_trainer.get_tensorboard = self._tensorboard if is_main() else _NoTensorBoard
         if is_main():
             handlers = [logging.FileHandler(self.log_file, encoding="utf-8")]
             handlers += [logging.StreamHandler(sys.stderr)] if console else []
-        else:
-            recbole_trainer.get_tensorboard = _NoTensorBoard  # RecBole's trainer opens one in every process
         for handler in handlers:
             handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
         root.handlers = handlers
@@ -82,6 +96,10 @@ class RunFolder:
             root.handlers = before
             root.setLevel(level_before)
             handlers[0].close()
+
+    def _tensorboard(self, logger: Any) -> SummaryWriter:
+        """In place of RecBole's, which writes to the current folder."""
+        return SummaryWriter(self.path / "log_tensorboard")
 
 
 def _new_folder(parent: Path) -> Path:
@@ -123,8 +141,7 @@ class _PlainFormatter(logging.Formatter):
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON, atomically."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
+    done.write_json(path, plain(content))
 
 
 def plain(value: Any) -> Any:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import inspect
+import secrets
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from recbole.utils import init_seed
 
 import recbole_msm4sr
 from recbole_msm4sr.core.distributed import barrier, is_main, main_only, once, rank, world_size
+from recbole_msm4sr.core.done import DoneRecord, key_of
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import locked, sha256_of_file
+from recbole_msm4sr.core.files import fingerprint, sha256_of_file
 from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation.ranking import History
 from recbole_msm4sr.evaluation.user_ranks import UserRanks, user_ranks
 from recbole_msm4sr.model.warm_start import freeze_transformer
 from recbole_msm4sr.training import checkpoint
-from recbole_msm4sr.training.run_folder import plain, write_json
+from recbole_msm4sr.training.run_folder import plain
 from recbole_msm4sr.training.stage_trainer import StageTrainer, peak_memory_mib
 from recbole_msm4sr.training.trainer import trainer_class
 
@@ -35,6 +39,8 @@ NOT_IDENTITY = frozenset(
         "save_dataset", "save_step", "show_progress", "state", "use_gpu", "wandb_project", "worker",
     }
 )  # fmt: skip
+
+_VERSIONED = ("abc", "builtins", "recbole", "recbole_msm4sr", "torch")
 
 
 @dataclass
@@ -72,6 +78,9 @@ class StageResult:
     reused: bool = field(default=False, compare=False)
 
 
+_RESULT = TypeAdapter(StageResult)
+
+
 class Stage:
     """Trains ``config``'s model on ``data`` and keeps the result under ``checkpoint_dir``.
 
@@ -100,7 +109,7 @@ class Stage:
         )
         self.model_file = self.folder / "model.pth"
         self._resume_file = self.folder / "progress.pth"
-        self._result_file = self.folder / "stage.json"
+        self.record = DoneRecord(self.folder / "stage.json", self.identity, {"weights": dict})
         self.trainer: Any = None
         self.loaders: tuple[Any, Any, Any] | None = None
 
@@ -109,7 +118,7 @@ class Stage:
 
         While one run trains a stage, others that want the same one wait for it.
         """
-        with locked(self.folder / "lock") if is_main() else nullcontext():
+        with self.record.lock() if is_main() else nullcontext():
             return self._run()
 
     def _run(self) -> StageResult:
@@ -121,7 +130,6 @@ class Stage:
             )
             return StageResult(**{**stored, "reused": True})
         self._build()
-        self._open_folder()
         train_data, valid_data, _ = self._require_loaders()
         resumable = isinstance(self.trainer, StageTrainer)
         if once(self._resume_file.is_file):
@@ -154,24 +162,44 @@ class Stage:
             n_parameters=self._n_parameters(),
             losses=getattr(self.trainer, "losses", []),
         )
-        self._close_folder(outcome)
+        self._finish(outcome)
         barrier()  # the checkpoint is there, for the next stage and for the test
         return outcome
 
     def _stored_result(self) -> dict[str, Any] | None:
-        """What a finished run of this very stage left, if it is to be reused."""
-        if self.config["reuse"] and self._result_file.is_file() and self.model_file.is_file():
-            return json.loads(self._result_file.read_text())
+        """What a finished run of this very stage left, if it is to be reused; its weights must be those of then."""
+        if not self.config["reuse"] or not self.record.path.exists():
+            return None
+        stored = self.record.read()
+        problem = f"{self.record.path} is damaged" if stored is None else self._damage(stored)
+        if stored is None or problem is not None:
+            getLogger().warning(f"{self.name}: {problem}: the stage does not count as finished")
+            return None
+        self._resume_file.unlink(missing_ok=True)  # of a run that was killed between its last two steps
+        return {attribute.name: stored[attribute.name] for attribute in fields(StageResult) if attribute.name in stored}
+
+    def _damage(self, stored: Mapping[str, Any]) -> str | None:
+        """Why a finished stage cannot be reused. Weights whose size or time has changed are read once."""
+        try:
+            _RESULT.validate_python(stored)
+        except ValidationError:
+            return f"{self.record.path} is damaged"
+        if not self.model_file.is_file():
+            return f"{self.model_file} is missing"
+        found = fingerprint(self.model_file, stored["weights"])
+        if found["sha256"] != stored["weights"].get("sha256"):
+            return f"{self.model_file} is not the one that the finished stage left"
+        if reason := checkpoint.damage(self.model_file):
+            return f"{self.model_file}: {reason}"
+        if found != stored["weights"]:
+            self.record.write({**stored, "weights": found})
         return None
 
     @main_only
-    def _open_folder(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._result_file.unlink(missing_ok=True)  # until this training is finished, the stage is not
-
-    @main_only
-    def _close_folder(self, outcome: StageResult) -> None:
-        write_json(self._result_file, {key: value for key, value in asdict(outcome).items() if key != "reused"})
+    def _finish(self, outcome: StageResult) -> None:
+        """Record the stage as finished, with the hash of its weights: until then an older record does not fit them."""
+        content = {name: value for name, value in asdict(outcome).items() if name != "reused"}
+        self.record.write({**content, "weights": fingerprint(self.model_file)})
         self._resume_file.unlink(missing_ok=True)
 
     def test(self) -> tuple[dict[str, float], UserRanks | None]:
@@ -232,6 +260,17 @@ class Stage:
             "start": start_identity,
             "version": recbole_msm4sr.__version__,
         }
+        if own_code := _code_of(self.config.spec.model_class):
+            content["code"] = own_code
         if world_size() > 1:
             content["processes"] = world_size()  # the batches are so many times larger
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return key_of(content)
+
+
+def _code_of(model_class: type) -> str:
+    """Hash of the code of a user's own model; empty for those of installed packages, which have a version."""
+    own = [kind for kind in model_class.__mro__ if kind.__module__.split(".")[0] not in _VERSIONED]
+    try:
+        return hashlib.sha256("".join(map(inspect.getsource, own)).encode()).hexdigest() if own else ""
+    except (OSError, TypeError):  # typed into an interactive session: never taken for the same
+        return secrets.token_hex(32)

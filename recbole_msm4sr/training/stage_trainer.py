@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
+from types import UnionType
 from typing import Any
 
 import torch
@@ -17,16 +18,17 @@ from recbole.trainer import Trainer
 from recbole.utils import early_stopping
 
 from recbole_msm4sr.core.distributed import main_only
-from recbole_msm4sr.core.errors import DivergedError
+from recbole_msm4sr.core.errors import DivergedError, UserError
 from recbole_msm4sr.evaluation import ranking
 from recbole_msm4sr.evaluation.cross_entropy import mean_cross_entropy
 from recbole_msm4sr.evaluation.user_ranks import RecordingEvaluator
 from recbole_msm4sr.training import checkpoint
 
 #: What an interrupted stage knows of its finished epochs.
-_PROGRESS = (
-    "cur_step", "best_valid_score", "best_valid_result", "best_epoch", "stopped", "seconds", "epoch_seconds", "losses",
-)  # fmt: skip
+_PROGRESS: dict[str, type | UnionType] = {
+    "cur_step": int, "best_valid_score": int | float, "best_valid_result": dict | None, "best_epoch": int | None,
+    "stopped": bool, "seconds": float, "epoch_seconds": list, "losses": list,
+}  # fmt: skip
 
 
 class SafeCheckpoints(Trainer):
@@ -39,6 +41,25 @@ class SafeCheckpoints(Trainer):
         torch.autograd.set_detect_anomaly(False)
         self.phase = "evaluation"  # what messages name
         self.evaluator = RecordingEvaluator(config)
+        if self.enable_amp:
+            self._use_bfloat16()
+
+    def _use_bfloat16(self) -> None:
+        own_epoch = super()._train_epoch.__func__
+        if own_epoch is not Trainer._train_epoch and "autocast" in own_epoch.__code__.co_names:
+            raise UserError(f"enable_amp: {self.config['model']} would train in float16 without scaling: leave it out")
+        self.enable_scaler = False
+        getLogger().info("enable_amp: bfloat16, which needs no scaling (RecBole's float16 loses small gradients)")
+
+    def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        """RecBole's epoch; where it computes in mixed precision (``enable_amp``), that is bfloat16."""
+        kind = self.config["device"].type
+        before = torch.get_autocast_dtype(kind)
+        torch.set_autocast_dtype(kind, torch.bfloat16)
+        try:
+            return super()._train_epoch(*args, **kwargs)
+        finally:
+            torch.set_autocast_dtype(kind, before)
 
     @main_only
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
@@ -61,7 +82,10 @@ class SafeCheckpoints(Trainer):
 
     def _load_model_state(self, content: dict[str, Any]) -> None:
         self.model.load_state_dict(content["state_dict"])
-        self.model.load_other_parameter(content["other_parameter"])
+        device, other = self.config["device"], content["other_parameter"]
+        self.model.load_other_parameter(
+            {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in other.items()}
+        )
 
     def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
         """RecBole's hook of models with a pre-training stage."""
@@ -85,7 +109,7 @@ class SafeCheckpoints(Trainer):
             DivergedError: a score is NaN or infinite.
         """
         if load_best_model and eval_data:
-            self._load_model_state(checkpoint.load(model_file or self.saved_model_file, self.config["device"]))
+            self._load_model_state(checkpoint.load(model_file or self.saved_model_file))
         try:
             if eval_data and ranking.applies(self.evaluator, self.model, eval_data):
                 return self._evaluate_ranks(eval_data, history, show_progress)
@@ -228,16 +252,30 @@ class StageTrainer(SafeCheckpoints):
         self.parts, self.losses = parts or {}, []
 
     def resume(self, train_data: Any) -> None:
-        """Continue from ``resume_file``: weights, optimiser, early stopping and random numbers as they were."""
-        content = checkpoint.load(self.resume_file, self.config["device"])
+        """Continue from ``resume_file``: weights, optimiser, early stopping and random numbers as they were.
+
+        Raises:
+            UserError: the file is damaged, or not of this stage.
+        """
+        try:
+            self._restore(checkpoint.load(self.resume_file), train_data)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the stage {self.stage} cannot be resumed ({str(error).partition(chr(10))[0]}): delete "
+                f"{self.resume_file}, or leave resume out, and it starts anew"
+            ) from error
+
+    def _restore(self, content: dict[str, Any], train_data: Any) -> None:
+        for name, kind in _PROGRESS.items():
+            if not isinstance(content[name], kind):
+                raise ValueError(f"its {name} is {content[name]!r}")
+            setattr(self, name, content[name])
+        self.start_epoch = content["epoch"] + 1
         self._load_model_state(content)
         self.optimizer.load_state_dict(content["optimizer"])
-        self.start_epoch = content["epoch"] + 1
-        for name in _PROGRESS:
-            setattr(self, name, content[name])
         if isinstance(train_data, AbstractDataLoader):
             train_data.generator.set_state(content["loader"])
-        checkpoint.restore_random_state(content["random"])
+        checkpoint.restore_random_state(content["random"], self.config["device"])
 
     @main_only
     def _forget_progress(self) -> None:
@@ -254,7 +292,7 @@ class StageTrainer(SafeCheckpoints):
                 "optimizer": self.optimizer.state_dict(),
                 **{name: getattr(self, name) for name in _PROGRESS},
                 "loader": train_data.generator.get_state() if isinstance(train_data, AbstractDataLoader) else None,
-                "random": checkpoint.random_state(),
+                "random": checkpoint.random_state(self.config["device"]),
             },
         )
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
+import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +19,8 @@ from scipy import sparse
 
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.training import checkpoint
+
+CPU = torch.device("cpu")
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
@@ -65,11 +71,78 @@ def test_a_malicious_checkpoint_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
-def test_a_broken_file_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.pth").write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.pth"):
-        checkpoint.load(tmp_path / "a.pth")
+def rewrite(path: Path, change: Callable[[zipfile.ZipFile, zipfile.ZipInfo, bytes], None]) -> None:
+    """Write every entry of a checkpoint again, as ``change`` does it."""
+    with zipfile.ZipFile(path) as archive:
+        entries = [(entry, archive.read(entry)) for entry in archive.infolist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in entries:
+            change(archive, entry, content)
+
+
+def with_pickle(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, content: bytes) -> None:
+        archive.writestr(entry.filename, change(content) if entry.filename.endswith("data.pkl") else content)
+
+    return lambda path: rewrite(path, write)
+
+
+def text(value: str) -> bytes:
+    return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+
+#: A storage of 3 numbers that says it has 2**40.
+BEYOND_THE_END = (b"K\x03t", b"\x8a\x06" + (2**40).to_bytes(6, "little") + b"t")
+DEEP = b"\x80\x02}(" + text("state_dict") + b"}" + text("deep") + b"]" * 100_000 + b"a" * 99_999 + b"u."
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_bytes(b"not a checkpoint"),
+    "head of a zip file": lambda path: path.write_bytes(b"PK\x03\x04 cut"),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "legacy": lambda path: torch.save({"state_dict": {}}, path, _use_new_zipfile_serialization=False),
+    "compressed": lambda path: rewrite(
+        path, lambda archive, entry, content: archive.writestr(entry.filename, content, zipfile.ZIP_DEFLATED)
+    ),
+    "beyond the end": with_pickle(lambda content: content.replace(*BEYOND_THE_END)),
+    "deep": with_pickle(lambda content: DEEP),
+    "list": lambda path: torch.save([1], path),
+    "no tensors": lambda path: torch.save({"state_dict": {"a": "b"}}, path),
+    "newer": lambda path: torch.save({"state_dict": {}, "format_version": 99}, path),
+    "version": lambda path: torch.save({"state_dict": {}, "format_version": "a"}, path),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+    "absent": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_broken_file_is_one_line_that_names_it(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+    path = tmp_path / "a.pth"
+    checkpoint.save(path, {"state_dict": {"weight": torch.arange(3.0)}})
+    damage(path)
+    with pytest.raises(UserError, match=r"a\.pth") as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bit_that_flips_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    path, weight = tmp_path / "a.pth", torch.arange(100.0)
+    checkpoint.save(path, {"state_dict": {"weight": weight}})
+    whole, found = path.read_bytes(), 0
+    assert whole.count(weight.numpy().tobytes()) == 1
+    inside = range(whole.index(weight.numpy().tobytes()), len(whole))
+    for position in [*range(0, len(whole), 41), *inside[:400:7]]:
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+        try:
+            assert torch.equal(checkpoint.load(path)["state_dict"]["weight"], weight)
+        except UserError:
+            found += 1
+            continue
+        assert position not in inside[:400]
+    assert found > 58
 
 
 def test_a_failed_write_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +165,15 @@ def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002 - RecBole draws from it
 
-    checkpoint.save(tmp_path / "a.pth", {"state_dict": {}, "random": checkpoint.random_state()})
+    checkpoint.save(tmp_path / "a.pth", {"state_dict": {}, "random": checkpoint.random_state(CPU)})
     expected = [draw() for _ in range(3)]
-    checkpoint.restore_random_state(checkpoint.load(tmp_path / "a.pth")["random"])
+    checkpoint.restore_random_state(checkpoint.load(tmp_path / "a.pth")["random"], CPU)
     assert [draw() for _ in range(3)] == expected
+
+
+def test_a_gpu_is_not_touched_by_training_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking for the state of its generator would open a CUDA context, of some hundred MiB."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("get_rng_state", "get_rng_state_all", "set_rng_state", "set_rng_state_all"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: pytest.fail("the GPU was touched"))
+    checkpoint.restore_random_state({**checkpoint.random_state(CPU), "cuda": torch.zeros(16)}, CPU)

@@ -150,7 +150,7 @@ def test_processes_resume_and_reuse_as_one_does(tiny_dataset: tuple[Path, str]) 
     assert processes[0]["seed"] != processes[1]["seed"], "processes draw masks of their own"
     runs = sorted(Path("runs/tiny/MSM4SR").iterdir())
     assert len(runs) == 6
-    assert len(list(Path("log_tensorboard").iterdir())) <= 6
+    assert not Path("log_tensorboard").exists()
     log = next(Path(processes[0]["whole"]["folder"]).glob("*.log")).read_text()
     assert log.count("finetune epoch 1/3") == 1
 

@@ -1,4 +1,4 @@
-"""The whole job on a tiny data set: stages, reuse, resume, what a run leaves behind."""
+"""The whole job on a tiny data set: stages, settings, what a run leaves behind."""
 
 from __future__ import annotations
 
@@ -10,64 +10,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from training_runs import SMALL, log_of, same, stages, weights
 
-import recbole_msm4sr
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.training import checkpoint, recipe
-from recbole_msm4sr.training.trainer import StageTrainer
-
-SMALL = {
-    "hidden_size": 8,
-    "attention_size": 4,
-    "inner_size": 16,
-    "n_experts": 2,
-    "MAX_ITEM_LIST_LENGTH": 10,
-    "window_stride": 5,
-    "train_batch_size": 64,
-    "pretrain_batch_size": 64,
-    "pretrain_epochs": 2,
-    "epochs": 3,
-}
-
-
-@pytest.fixture
-def run(tiny_dataset: tuple[Path, str]) -> Any:
-    """``run(model, **settings)`` on the tiny data set, with results below the current folder."""
-    data_path, name = tiny_dataset
-
-    def call(model: str, **settings: Any) -> dict[str, Any]:
-        small = SMALL if model.startswith("M") else {}
-        return recbole_msm4sr.run(model, name, config_dict={"data_path": str(data_path), **small, **settings})
-
-    return call
-
-
-def stages(result: dict[str, Any]) -> list[dict[str, Any]]:
-    return json.loads((Path(result["run_folder"]) / "metrics.json").read_text())["stages"]
-
-
-def weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
-    return checkpoint.load(Path(result["run_folder"]) / "checkpoint.pth")["state_dict"]
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-class _Interrupted(Exception):
-    pass
-
-
-def interrupt_after(epochs: int, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ``stage`` die after so many finished epochs, as a killed process would."""
-    save = StageTrainer._save_progress
-
-    def save_and_die(self: StageTrainer, epoch: int, train_data: Any) -> None:
-        save(self, epoch, train_data)
-        if self.stage == stage and epoch + 1 == epochs:
-            raise _Interrupted
-
-    monkeypatch.setattr(StageTrainer, "_save_progress", save_and_die)
 
 
 def test_a_run_pretrains_finetunes_and_tests(run: Any) -> None:
@@ -95,7 +41,9 @@ def test_a_run_folder_holds_settings_versions_data_metrics_log_and_checkpoint(ru
     assert "pairs/s | peak" in log
     assert "\x1b[" not in log
     assert torch.load(folder / "checkpoint.pth", weights_only=True)["state_dict"]
-    assert any(Path("log_tensorboard").rglob("events*"))
+    assert any((folder / "log_tensorboard").rglob("events*"))
+    assert not Path("log_tensorboard").exists()
+    assert not (folder / "lock").exists()
 
 
 @pytest.mark.usefixtures("item_attributes")
@@ -111,7 +59,7 @@ def test_the_stored_settings_make_the_same_run(run: Any, model: str) -> None:
 
 def test_every_epoch_is_one_log_line(run: Any) -> None:
     result = run("MSM4SR")
-    lines = next(Path(result["run_folder"]).glob("*.log")).read_text().splitlines()
+    lines = log_of(result).splitlines()
     assert sum("epoch 1/3" in line for line in lines) == 1
     assert sum("valid recall@20" in line for line in lines) == 3
 
@@ -127,103 +75,6 @@ def test_the_same_seed_gives_the_same_weights_and_metrics(run: Any) -> None:
     assert same(weights(first), weights(second))
     assert first["test_result"] == second["test_result"]
     assert not same(weights(first), weights(run("MSM4SR", seed=1)))
-
-
-def test_finished_stages_are_reused_when_settings_and_data_are_the_same(run: Any) -> None:
-    first, second = run("MSM4SR"), run("MSM4SR")
-    assert [stage["reused"] for stage in stages(second)] == [True, True]
-    assert first["test_result"] == second["test_result"]
-    assert [stage["reused"] for stage in stages(run("MSM4SR", learning_rate=0.01))] == [True, False]
-    assert [stage["reused"] for stage in stages(run("MSM4SR", temperature=0.1))] == [False, False]
-    assert [stage["reused"] for stage in stages(run("MSM4SR", reuse=False))] == [False, False]
-
-
-def test_a_stage_that_is_trained_anew_counts_as_unfinished_until_it_is_done(
-    run: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run("MSM4SR")
-    with monkeypatch.context() as patch:
-        interrupt_after(1, "pretrain", patch)
-        with pytest.raises(_Interrupted):
-            run("MSM4SR", reuse=False)
-    assert stages(run("MSM4SR"))[0]["reused"] is False
-
-
-def test_changed_data_is_not_reused(run: Any, tiny_dataset: tuple[Path, str]) -> None:
-    run("MSM4SR")
-    inter = tiny_dataset[0] / "tiny" / "tiny.inter"
-    inter.write_text(inter.read_text() + "u0\ti1\t999999\n")
-    assert [stage["reused"] for stage in stages(run("MSM4SR"))] == [False, False]
-
-
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-@pytest.mark.parametrize("after", [1, 2])
-def test_resuming_gives_bit_for_bit_what_no_interruption_gives(
-    run: Any, stage: str, after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = {"pretrain_epochs": 3, "epochs": 4}
-    with monkeypatch.context() as patch:
-        interrupt_after(after, stage, patch)
-        with pytest.raises(_Interrupted):
-            run("MSM4SR", **settings)
-    resumed = run("MSM4SR", **settings, resume=True)
-    assert f"{stage}: resuming after epoch {after}" in next(Path(resumed["run_folder"]).glob("*.log")).read_text()
-    whole = run("MSM4SR", **settings, reuse=False)
-    assert same(weights(resumed), weights(whole))
-    assert resumed["test_result"] == whole["test_result"]
-    assert resumed["best_valid_result"] == whole["best_valid_result"]
-    assert [s["best_epoch"] for s in stages(resumed)] == [s["best_epoch"] for s in stages(whole)]
-
-
-def test_resuming_recbole_and_general_models_is_exact_too(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for model in ("SASRec", "LightGCN", "GRCN", "DualGNN", "CLCRec"):  # all but SASRec draw negatives
-        with monkeypatch.context() as patch:
-            interrupt_after(2, "train", patch)
-            with pytest.raises(_Interrupted):
-                run(model, epochs=4)
-        resumed = run(model, epochs=4, resume=True)
-        assert same(weights(resumed), weights(run(model, epochs=4, reuse=False)))
-
-
-def test_an_interrupted_stage_starts_anew_unless_asked_to_resume(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        interrupt_after(1, "pretrain", patch)
-        with pytest.raises(_Interrupted):
-            run("MSM4SR")
-    log = next(Path(run("MSM4SR")["run_folder"]).glob("*.log")).read_text()
-    assert "starting anew; resume=true would continue" in log
-    assert "pretrain epoch 1/2" in log
-
-
-def test_resuming_where_there_is_nothing_to_resume_says_so(run: Any) -> None:
-    log = next(Path(run("SASRecM", epochs=1, resume=True)["run_folder"]).glob("*.log")).read_text()
-    assert "nothing to resume" in log
-
-
-def test_a_fresh_start_without_an_epoch_leaves_the_interrupted_stage_as_it_was(
-    run: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*_: Any, **__: Any) -> None:
-        raise _Interrupted
-
-    settings = {"training": "finetune", "epochs": 40, "learning_rate": 0.01, "stopping_step": 40}
-    whole = run("MSM4SR", **settings)
-    best = stages(whole)[0]["best_epoch"]
-    assert 2 <= best < 40, "the best epoch lies between the interruption and the end, else this tests nothing"
-    for path in Path("saved").rglob("stage.json"):
-        path.unlink()
-    with monkeypatch.context() as patch:
-        interrupt_after(best + 1, "finetune", patch)
-        with pytest.raises(_Interrupted):
-            run("MSM4SR", **settings)
-    with monkeypatch.context() as patch:
-        patch.setattr(StageTrainer, "_mean_losses", die)
-        with pytest.raises(_Interrupted):
-            run("MSM4SR", **settings)
-    resumed = run("MSM4SR", **settings, resume=True)
-    assert stages(resumed)[0]["best_epoch"] == best
-    assert same(weights(resumed), weights(whole))
-    assert resumed["test_result"] == whole["test_result"]
 
 
 def test_pretraining_can_validate_and_keep_its_best_epoch(run: Any) -> None:
@@ -280,7 +131,7 @@ def test_the_switches_of_tables_iii_and_iv_run(
     run: Any, settings: dict[str, Any], losses: dict[str, list[str]]
 ) -> None:
     result = run("MSM4SR", **{"pretrain_epochs": 1, "epochs": 1, **settings})
-    log = next(Path(result["run_folder"]).glob("*.log")).read_text()
+    log = log_of(result)
     for stage, names in losses.items():
         line = next(line for line in log.splitlines() if f"{stage} epoch 1/1" in line)
         logged = line.split(" | ")[1].split()[::2]

@@ -1,0 +1,87 @@
+"""Remove what killed commands left behind: temporaries, unfinished run folders, and progress that is of no use."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recbole_msm4sr.core.errors import InUseError, UserError
+from recbole_msm4sr.core.files import locked, remove_left_overs
+from recbole_msm4sr.training.run_folder import LOCK
+
+_RUN_FOLDER = re.compile(r"\d{8}-\d{6}(-\d+)?")
+_STAGE_LOCK = "stage.json.lock"
+
+
+@dataclass
+class Cleaned:
+    """What ``clean`` did.
+
+    Attributes:
+        removed: files and folders that are gone.
+        resumable: folders of interrupted stages, kept.
+    """
+
+    removed: list[Path] = field(default_factory=list)
+    resumable: list[Path] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"removed {path}" for path in self.removed] or ["there was nothing to remove"]
+        lines += [f"kept {path}: an interrupted stage, which --resume continues" for path in self.resumable]
+        return "\n".join(lines)
+
+
+def clean(folders: Sequence[str | os.PathLike[str]], *, interrupted: bool = False) -> Cleaned:
+    """Clean up below folders: ``runs``, ``saved``, studies, data sets. What a living process uses is left alone.
+
+    Args:
+        interrupted: remove interrupted stages as well, which could be resumed.
+
+    Raises:
+        UserError: one is not a folder.
+    """
+    done = Cleaned()
+    for root in map(Path, folders):
+        if not root.is_dir():
+            raise UserError(f"there is no folder {root}")
+        for parent, _, _ in os.walk(root):
+            folder = Path(parent)
+            done.removed += remove_left_overs(folder)
+            names = set(os.listdir(folder))
+            if _RUN_FOLDER.fullmatch(folder.name):
+                _clean_run(folder, names, done)
+            elif names & {_STAGE_LOCK, "progress.pth"}:
+                _clean_stage(folder, names, done, interrupted)
+    return done
+
+
+def _clean_run(folder: Path, names: set[str], done: Cleaned) -> None:
+    """A run's folder is complete once it has ``metrics.json``."""
+    if "metrics.json" not in names:
+        _remove(folder, folder / LOCK, done)
+    elif LOCK in names:
+        _remove(folder / LOCK, folder / LOCK, done)
+
+
+def _clean_stage(folder: Path, names: set[str], done: Cleaned, interrupted: bool) -> None:
+    """A stage is finished once it has ``stage.json``, and can be resumed while it has ``progress.pth``."""
+    if "stage.json" in names:
+        if "progress.pth" in names:
+            _remove(folder / "progress.pth", folder / _STAGE_LOCK, done)
+    elif "progress.pth" in names and not interrupted:
+        done.resumable.append(folder)
+    else:
+        _remove(folder, folder / _STAGE_LOCK, done)
+
+
+def _remove(path: Path, lock: Path, done: Cleaned) -> None:
+    try:
+        with locked(lock, wait=False):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            done.removed.append(path)
+    except InUseError:
+        return
