@@ -22,7 +22,6 @@ from dataset_prep.readers.rejected import Rejected
 from dataset_prep.sources import Source
 from dataset_prep.step import Preparation, Step, read_summary, run_step
 from dataset_prep.text.build import build_text, items_with
-from dataset_prep.text.item_file import write_item_file
 from recbole_msm4sr.core.distributed import is_main, once
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import locked, remove_left_overs
@@ -111,7 +110,6 @@ def text(work: Preparation) -> Step | None:
                 workers=options.workers,
                 rejected=rejected,
             )
-            figures["attributes"] = write_item_file(layout.items, source.items(layout, Rejected()), tokens)
             tokens = [token for _, token, _ in read_records(layout.sentences)]  # one order for all files
         if source.images is not None:
             figures["pictures"] = write_folder_sources(source.images, layout.picture_sources, tokens)

@@ -1,16 +1,20 @@
-"""A stream of catalogue items -> ``text.jsonl`` and ``picture_sources.jsonl``."""
+"""A stream of items -> ``text.jsonl``, ``picture_sources.jsonl`` and the ``.item`` file, in one pass."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 from dataset_prep.layout import Layout
 from dataset_prep.readers.items import Item
+from dataset_prep.readers.jsonl import json_line
 from dataset_prep.readers.rejected import EXAMPLES, Rejected
+from dataset_prep.text.attributes import HEADER, AttributeFigures, attributes_of
 from dataset_prep.text.sentences import MAX_SENTENCES, sentences_of
 from dataset_prep.text.workers import ordered_map
 from recbole_msm4sr.core.errors import UserError
@@ -34,10 +38,10 @@ def build_text(
     workers: int = 1,
     rejected: Rejected,
 ) -> dict[str, Any]:
-    """Write the sentences and the picture sources of a data set's items.
+    """Write the sentences, the picture sources and the attributes of a data set's items.
 
-    Lines are in the order of ``items``, then come the items without a record in the order of ``tokens``, with empty
-    lists. Of an item that occurs more than once, the first record is used. Both files appear when both are complete.
+    Lines are in the order of ``items``, then come the items without a record in the order of ``tokens``, with nothing
+    of either. Of an item that occurs more than once, the first record is used. The files appear when all are complete.
     The output does not depend on ``workers``. Memory: one entry an item (its token and a number), whatever its text.
 
     Args:
@@ -46,42 +50,41 @@ def build_text(
         rejected: the one that ``items`` counts in.
 
     Returns:
-        The figures of the summary: items, sentences, pictures, repeats, what was dropped and rejected. ``commonest``
-        has the sentences that most items share, with their share of the first 20,000 items: a look at it shows
-        boilerplate.
+        The figures of the summary: items, sentences, pictures, attributes, repeats, what was dropped and rejected.
+        ``commonest`` has the sentences that most items share, with their share of the first 20,000 items: a look at it
+        shows boilerplate.
 
     Raises:
         UserError: ``items`` is empty or has none of ``tokens``, a limit is below 1, or what ``items`` raises.
     """
     if min(max_sentences, max_pictures, workers) < 1:
         raise UserError("max_sentences, max_pictures and workers must be 1 or more")
-    wanted = None if tokens is None else set(tokens)
-    first = _FirstRecords(wanted)
-    tally = _Tally()
-    with (
-        atomic_file(layout.sentences) as text_path,
-        atomic_file(layout.picture_sources) as picture_path,
-        open(text_path, "w", encoding="utf-8", newline="\n") as text_file,
-        open(picture_path, "w", encoding="utf-8", newline="\n") as picture_file,
-    ):
+    first = _FirstRecords(None if tokens is None else set(tokens))
+    tally, attributes = _Tally(), AttributeFigures()
+    with ExitStack() as stack:
+        text, sources, item_file = (
+            stack.enter_context(_writing(path)) for path in (layout.sentences, layout.picture_sources, layout.items)
+        )
+        item_file.write(HEADER)
 
-        def write(item_id: str, sentences: Sequence[str], pictures: Sequence[Sequence[str]]) -> None:
-            tally.add(sentences, pictures)
-            text_file.write(_line({"item_id": item_id, "sentences": sentences}))
-            picture_file.write(_line({"item_id": item_id, "pictures": pictures}))
+        def write(token: str, made: _Made, pictures: Sequence[Sequence[str]]) -> None:
+            tally.add(made.sentences, pictures)
+            text.write(json_line({"item_id": token, "sentences": made.sentences}))
+            sources.write(json_line({"item_id": token, "pictures": pictures}))
+            item_file.write(attributes.line(token, made.classes, made.brand))
 
-        work = _Split(max_sentences)
-        for chunk, (split, dropped) in ordered_map(work, _chunks(first.of(items)), workers):
+        for chunk, (made, dropped) in ordered_map(_Make(max_sentences), _chunks(first.of(items)), workers):
             tally.dropped += dropped
-            for item, sentences in zip(chunk, split, strict=True):
-                write(item.item_id, sentences, item.pictures[:max_pictures])
+            for item, one in zip(chunk, made, strict=True):
+                write(item.item_id, one, item.pictures[:max_pictures])
         if not tally.items:
             raise UserError("none of the items asked for has a record in the metadata: is it of the same data set?")
         without = [token for token in dict.fromkeys(tokens or ()) if token not in first.digests]
         for token in without:
-            write(token, [], [])
+            write(token, _Made([], [], ""), [])
     figures = {
         **tally.as_dict(),
+        "attributes": attributes.as_dict(),
         "without_record": len(without),
         "without_record_examples": without[:EXAMPLES],
         "records_of_other_items": first.n_other,
@@ -133,15 +136,23 @@ class _FirstRecords:
                 self.n_conflicting += 1
 
 
-class _Split:
+class _Made(NamedTuple):
+    """What is made of one item."""
+
+    sentences: list[str]
+    classes: list[str]
+    brand: str
+
+
+class _Make:
     """The work on one chunk, as an object that can be sent to another process."""
 
     def __init__(self, max_sentences: int) -> None:
         self.max_sentences = max_sentences
 
-    def __call__(self, chunk: Sequence[Item]) -> tuple[list[list[str]], Counter[str]]:
+    def __call__(self, chunk: Sequence[Item]) -> tuple[list[_Made], Counter[str]]:
         dropped: Counter[str] = Counter()
-        return [sentences_of(item, self.max_sentences, dropped) for item in chunk], dropped
+        return [_Made(sentences_of(item, self.max_sentences, dropped), *attributes_of(item)) for item in chunk], dropped
 
 
 class _Tally:
@@ -177,16 +188,13 @@ class _Tally:
         }
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[IO[str]]:
+    """A new file of text, which takes the place of ``path`` when it is complete."""
+    with atomic_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        yield file
+
+
 def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
-    chunk = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
+    while chunk := list(islice(items, _CHUNK)):
         yield chunk
-
-
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,14 +23,14 @@ def ordered_map(
     """Yield ``(element, function(element))`` in the order of ``elements``.
 
     With more than one worker, ``function`` and the elements are pickled to processes, and at most three elements a
-    worker are held at a time (``Executor.map`` would read the whole stream first).
+    worker are held at a time, however slow the caller is: ``Executor.map`` would read the whole stream first, and
+    joblib reads on while its results wait. The processes end with this one, even if it is killed.
     """
     if workers <= 1:
         for element in elements:
             yield element, function(element)
         return
-    # spawn: a fork of a process that holds threads, such as torch's, can stop for ever
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = _start(workers)
     under_way: deque[tuple[Given, Future[Made]]] = deque()
     try:
         for element in elements:
@@ -40,3 +43,26 @@ def ordered_map(
             yield first, result.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start(workers: int) -> ProcessPoolExecutor:
+    """Processes that Ctrl-C does not reach: it is for this one, which ends them."""
+    # spawn: a fork of a process that holds threads, such as torch's, can stop for ever
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        pool.submit(os.getpid)  # starts all of them, and they inherit the mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pool
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

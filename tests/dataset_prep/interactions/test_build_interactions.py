@@ -6,17 +6,16 @@ import gzip
 import importlib.util
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_disk import largest_file
 
 from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.interactions.build import build_interactions
@@ -245,17 +244,6 @@ def test_a_gzip_file_that_is_cut_off_leaves_an_earlier_result_as_it_was(tmp_path
         build_interactions(layout, amazon_events(cut, 2018, rejected), Rules(), rejected=rejected)
     assert layout.interactions.read_bytes() == earlier
     assert os.listdir(layout.prep) == []
-
-
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """Files cannot grow beyond a size: writing fails as it does on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_leaves_nothing_half_written_and_an_earlier_result_as_it_was(tmp_path: Path) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import builtins
-import errno
 import json
+import os
+import signal
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_disk import largest_file
 
 from dataset_prep.encode.sentence_features import text_sentences
 from dataset_prep.layout import Layout
 from dataset_prep.readers.items import Item
 from dataset_prep.readers.rejected import Rejected
-from dataset_prep.text import build
 from dataset_prep.text.build import build_text, items_with
 from dataset_prep.text.workers import ordered_map
 from recbole_msm4sr.core.errors import UserError
+
+NAMES = {"text.jsonl", "picture_sources.jsonl", "tiny.item"}
 
 
 @pytest.fixture
@@ -63,6 +67,7 @@ def test_exactly_the_items_asked_for_are_written_found_ones_first(layout: Layout
         "pictures": 12,
         "dropped": {},
         "commonest": {"Sea": 0.2, "Ä": 0.2, "Bee": 0.2},
+        "attributes": {"items": 5, "with_class": 0, "with_brand": 0, "classes": 0, "brands": 0},
         "without_record": 2,
         "without_record_examples": ["gone", "lost"],
         "records_of_other_items": 1,
@@ -70,7 +75,7 @@ def test_exactly_the_items_asked_for_are_written_found_ones_first(layout: Layout
         "rejected": rejected.as_dict(),
     }
     assert json.loads(json.dumps(figures)) == figures
-    assert {path.name for path in layout.root.rglob("*") if path.is_file()} == {"text.jsonl", "picture_sources.jsonl"}
+    assert {path.name for path in layout.root.rglob("*") if path.is_file()} == NAMES
 
 
 def test_all_items_are_written_when_none_are_named_and_the_limits_hold(layout: Layout) -> None:
@@ -109,6 +114,7 @@ def test_workers_write_the_same_bytes_as_one_process(layout: Layout, tmp_path: P
     assert together == alone
     assert other.sentences.read_bytes() == layout.sentences.read_bytes()
     assert other.picture_sources.read_bytes() == layout.picture_sources.read_bytes()
+    assert other.items.read_bytes() == layout.items.read_bytes()
 
 
 def test_a_parallel_map_reads_no_more_than_three_elements_a_worker_ahead() -> None:
@@ -125,6 +131,39 @@ def test_a_parallel_map_reads_no_more_than_three_elements_a_worker_ahead() -> No
     assert [made for _, made in results] == list(range(1, 50))
 
 
+SLOW_MAP = """
+import time
+from dataset_prep.text.workers import ordered_map
+if __name__ == "__main__":
+    for _ in ordered_map(time.sleep, [0.01] * 100_000, 2):
+        print("under way", flush=True)
+"""
+
+
+@pytest.mark.parametrize("stopped_by", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent_and_say_nothing(tmp_path: Path, stopped_by: int) -> None:
+    script = tmp_path / "slow_map.py"
+    script.write_text(SLOW_MAP)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "under way\n"
+    if stopped_by == signal.SIGKILL:
+        process.kill()  # the parent alone
+    else:
+        os.killpg(process.pid, stopped_by)  # as Ctrl-C does
+    _, said = process.communicate(timeout=30)  # ends when the last process that holds the pipe has ended
+    assert process.returncode == -stopped_by
+    assert said.count("Traceback") == (stopped_by == signal.SIGINT)
+
+
 def test_an_error_in_a_worker_reaches_the_caller() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         list(ordered_map(int, ["1", "x", "3"], 2))
@@ -136,25 +175,12 @@ def test_no_record_for_any_item_is_a_user_error_that_leaves_nothing(layout: Layo
     assert not list(layout.root.rglob("*.*"))
 
 
-def test_a_full_disk_leaves_the_earlier_files_and_nothing_else(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_earlier_files_and_nothing_else(layout: Layout) -> None:
     build_text(layout, [item("1", "Old")], rejected=Rejected())
-
-    def full(path: Path, *args: Any, **options: Any) -> Any:
-        file = builtins.open(path, *args, **options)  # noqa: SIM115
-        if ".text.jsonl" in str(path):
-
-            def write(text: str) -> int:
-                raise OSError(errno.ENOSPC, "No space left on device")
-
-            monkeypatch.setattr(file, "write", write)
-        return file
-
-    monkeypatch.setattr(build, "open", full, raising=False)
-    with pytest.raises(OSError, match="No space left"):
-        build_text(layout, [item("1", "New")], rejected=Rejected())
-    monkeypatch.undo()
+    with largest_file(500), pytest.raises(OSError, match="File too large"):
+        build_text(layout, [item("1", "New" * 300)], rejected=Rejected())
     assert read(layout.sentences) == {"1": ["Old"]}
-    assert {path.name for path in layout.root.rglob("*") if path.is_file()} == {"text.jsonl", "picture_sources.jsonl"}
+    assert {path.name for path in layout.root.rglob("*") if path.is_file()} == NAMES
 
 
 def test_memory_grows_with_the_number_of_items_and_not_with_their_text(layout: Layout) -> None:
@@ -171,6 +197,20 @@ def test_memory_grows_with_the_number_of_items_and_not_with_their_text(layout: L
     finally:
         tracemalloc.stop()
     assert peak < 12 * 2**20  # a chunk of 256 items of 20 kB is 5 MiB; all of them are 19
+
+
+def test_categories_and_brand_are_the_attributes_of_every_item_in_the_order_of_the_sentences(layout: Layout) -> None:
+    items = [
+        Item("b", category=("Gift  Cards", '<b>"Toys"</b>', "Gift Cards", ""), brand="Acme &amp;\nCo."),
+        Item("other", category=("Books",), brand="X"),
+        Item("a", brand="Acme"),
+        Item("a", brand="Second"),
+    ]
+    figures = build_text(layout, items, tokens=["gone", "a", "b"], rejected=Rejected())
+    assert layout.items.read_text(encoding="utf-8") == (
+        "item_id:token\tclass:token_seq\tbrand:token\nb\tGift_Cards _Toys_\tAcme_&_Co.\na\t\tAcme\ngone\t\t\n"
+    )
+    assert figures["attributes"] == {"items": 3, "with_class": 1, "with_brand": 2, "classes": 2, "brands": 2}
 
 
 def test_items_with_finds_what_build_text_finds(layout: Layout) -> None:
