@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Given = TypeVar("Given")
@@ -30,11 +31,13 @@ def ordered_map(
         for element in elements:
             yield element, function(element)
         return
-    pool = _start(workers)
+    # spawn: a fork of a process that holds threads, such as torch's, can stop for ever
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
     under_way: deque[tuple[Given, Future[Made]]] = deque()
     try:
         for element in elements:
-            under_way.append((element, pool.submit(function, element)))
+            with _ctrl_c_put_off():
+                under_way.append((element, pool.submit(function, element)))
             if len(under_way) >= _AHEAD * workers:
                 first, result = under_way.popleft()
                 yield first, result.result()
@@ -45,16 +48,14 @@ def ordered_map(
         pool.shutdown(cancel_futures=True)
 
 
-def _start(workers: int) -> ProcessPoolExecutor:
-    """Processes that Ctrl-C does not reach: it is for this one, which ends them."""
-    # spawn: a fork of a process that holds threads, such as torch's, can stop for ever
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
+@contextmanager
+def _ctrl_c_put_off() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C: it is for this one, which ends them."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        pool.submit(os.getpid)  # starts all of them, and they inherit the mask
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return pool
 
 
 def _end_with_parent() -> None:
