@@ -13,13 +13,20 @@ from recbole_msm4sr.core.precision import default_precision
 
 
 @pytest.mark.parametrize(
-    ("avx512", "amx", "expected"), [(False, False, "float32"), (True, False, "bf16"), (False, True, "bf16")]
+    ("avx512", "amx", "one_dnn", "expected"),
+    [
+        (False, False, True, "float32"),
+        (True, False, True, "bf16"),
+        (False, True, True, "bf16"),
+        (True, True, False, "float32"),  # ONEDNN_MAX_CPU_ISA=AVX2
+    ],
 )
 def test_a_cpu_without_bfloat16_arithmetic_stays_in_float32(
-    monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool, expected: str
+    monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool, one_dnn: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: one_dnn)
     assert default_precision(torch.device("cpu")) == expected
 
 

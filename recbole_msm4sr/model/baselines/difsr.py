@@ -34,8 +34,7 @@ class DIFSR(PackedSequentialRecommender):
         self.item_embedding = self.make_item_embedding(self.hidden_size)
         names = list(config["selected_features"])
         self.attributes = nn.ModuleList(
-            AttributeEmbedding(_values_of(dataset, name), dataset.num(name), self.side_size, config["pooling_mode"])
-            for name in names
+            AttributeEmbedding(_values_of(dataset, name), dataset.num(name), self.side_size) for name in names
         )
         self.projections = nn.ModuleList(
             FeatureProjection(mean_of_rows(*dataset.item_features[name]), self.side_size)

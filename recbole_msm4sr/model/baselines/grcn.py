@@ -27,11 +27,9 @@ class GRCN(MultimodalGeneralRecommender):
     """Contents say how far an edge is to be trusted; ID embeddings spread along the edges that are.
 
     A ``ContentGraph`` a modality gives contents of users and items, and the affinity of the two ends of every edge.
-    ``edge_fusion`` makes one weight of an edge's affinities: their ``mean``, their ``max``, or the max of affinity
-    times ``confidence``, a learned number of the sending node and modality. ``pruning: hard`` cuts edges of negative
-    weight.
-    Graph convolutions over the weighted edges refine the ID embeddings; users and items are these and their contents,
-    side by side (``representation_fusion: concat``), averaged (``mean``), or the refined IDs alone (``id``).
+    An edge's weight is the largest, over the modalities, of its affinity times a learned confidence of the sending node
+    in that modality. ``pruning: hard`` cuts edges of negative weight. Graph convolutions over the weighted edges refine
+    the ID embeddings; users and items are these and their contents, side by side.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -39,7 +37,6 @@ class GRCN(MultimodalGeneralRecommender):
         size = config["embedding_size"]
         features = mean_features(config, dataset)
         self.n_layers = config["n_layers"]
-        self.edge_fusion, self.representation_fusion = config["edge_fusion"], config["representation_fusion"]
         self.prunes_hard = config["pruning"] == "hard"
         self.reg_weight = config["reg_weight"]
         self.graph = interaction_graph(dataset)
@@ -48,11 +45,8 @@ class GRCN(MultimodalGeneralRecommender):
         )
         self.user_embedding = nn.Embedding(self.n_users, size)
         self.item_embedding = nn.Embedding(self.n_items, size)
-        self.user_confidence: nn.Embedding | None = None
-        self.item_confidence: nn.Embedding | None = None
-        if self.edge_fusion == "confidence":
-            self.user_confidence = nn.Embedding(self.n_users, len(features))
-            self.item_confidence = nn.Embedding(self.n_items, len(features))
+        self.user_confidence = nn.Embedding(self.n_users, len(features))
+        self.item_confidence = nn.Embedding(self.n_items, len(features))
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.xavier_normal_(module.weight)
@@ -60,14 +54,14 @@ class GRCN(MultimodalGeneralRecommender):
     def forward(self) -> tuple[Tensor, Tensor]:
         """Vectors of all users, float ``[n_users, k]``, and of all items, float ``[n_items, k]``."""
         users, items = self._parts()
-        return self._fuse(users), self._fuse(items)
+        return torch.cat(users, dim=1), torch.cat(items, dim=1)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """BPR, and ``reg_weight`` times the mean squares of the batch's ID embeddings and preferences."""
         user, item = interaction[self.USER_ID], torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
         users, items = self._parts()
-        own = self._fuse([F.embedding(user, part) for part in users])
-        positives, negatives = self._fuse([F.embedding(item, part) for part in items]).chunk(2)
+        own = torch.cat([F.embedding(user, part) for part in users], dim=1)
+        positives, negatives = torch.cat([F.embedding(item, part) for part in items], dim=1).chunk(2)
         penalised = [self.user_embedding(user), self.item_embedding(item)]
         penalised += [cast(ContentGraph, content).preference(user) for content in self.contents]
         penalty = torch.stack([rows.square().mean() for rows in penalised]).sum()
@@ -82,12 +76,10 @@ class GRCN(MultimodalGeneralRecommender):
         )
         return [refined_users, *users], [refined_items, *items]
 
-    def _edge_weights(self, affinities: Sequence[Tensor], sender: Tensor, confidence: nn.Embedding | None) -> Tensor:
+    def _edge_weights(self, affinities: Sequence[Tensor], sender: Tensor, confidence: nn.Embedding) -> Tensor:
         """One weight an edge, float ``[E]``, from its affinities ``[E]`` in the modalities and its sending node."""
-        by_modality = torch.stack(tuple(affinities), dim=1)  # [E, M]
-        if confidence is not None:
-            by_modality = by_modality * confidence(sender)
-        weights = by_modality.mean(dim=1) if self.edge_fusion == "mean" else by_modality.amax(dim=1)
+        by_modality = torch.stack(tuple(affinities), dim=1) * confidence(sender)  # [E, M]
+        weights = by_modality.amax(dim=1)
         return weights.relu() if self.prunes_hard else weights
 
     def _refined_ids(self, to_users: Tensor, to_items: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,12 +90,6 @@ class GRCN(MultimodalGeneralRecommender):
             users, items = self.graph.to_rows(to_users, items), self.graph.to_columns(to_items, users)
             all_users, all_items = all_users + users, all_items + items
         return all_users, all_items
-
-    def _fuse(self, parts: Sequence[Tensor]) -> Tensor:
-        """One vector of refined ID and contents, float ``[n, k]`` from ``[n, d]`` each."""
-        if self.representation_fusion == "concat":
-            return torch.cat(tuple(parts), dim=1)
-        return parts[0] if self.representation_fusion == "id" else torch.stack(tuple(parts)).mean(dim=0)
 
 
 class ContentGraph(nn.Module):

@@ -5,12 +5,14 @@ Cui, Wu, Liu, Zhong, Wang: MV-RNN: A Multi-View Recurrent Neural Network for Seq
 
 from __future__ import annotations
 
+from logging import getLogger
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from recbole_msm4sr.core.gather import global_mean
+from recbole_msm4sr.core.precision import default_precision
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 from recbole_msm4sr.model.blocks.dropout import Dropout, keep_mask
 from recbole_msm4sr.model.blocks.side_information import FeatureProjection, mean_of_rows
@@ -43,6 +45,9 @@ class MVRNN(PackedSequentialRecommender):
         widths = [n_views * size] if config["hidden_structure"] == "united" else [size] * n_views
         self.dropout = Dropout(config["hidden_dropout_prob"])
         self.units = nn.ModuleList(nn.LSTM(width, width, batch_first=True) for width in widths)
+        self.runs_in_bf16 = default_precision(config["device"]) == "bf16"
+        if config["precision"] == "bf16" and not self.runs_in_bf16:
+            getLogger().warning("precision: bf16: this processor has no bfloat16 LSTM, so the LSTM runs in float32")
         if self.reconstructs:
             self.loss_names = ("ce", "reconstruction")
         self.apply(lambda module: initialise(module, config["initializer_range"]))
@@ -54,8 +59,11 @@ class MVRNN(PackedSequentialRecommender):
 
     def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
         views = self.dropout(table[0, item_seq])  # [U, L, V * d0]
-        parts = views.chunk(len(self.units), dim=-1)
-        states = [unit(part)[0] for unit, part in zip(self.units, parts, strict=True)]
+        device_type = views.device.type
+        in_autocast = torch.is_autocast_enabled(device_type) and self.runs_in_bf16
+        with torch.autocast(device_type, enabled=in_autocast):
+            parts = views.chunk(len(self.units), dim=-1)
+            states = [unit(part)[0] for unit, part in zip(self.units, parts, strict=True)]
         return torch.cat(states, dim=-1).unsqueeze(0)
 
     def auxiliary_losses(self, states: Tensor, item_ids: Tensor) -> tuple[Tensor, ...]:

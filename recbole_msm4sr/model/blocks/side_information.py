@@ -47,27 +47,25 @@ class FeatureProjection(nn.Module):
 
 
 class AttributeEmbedding(nn.Module):
-    """Embeddings of an attribute's values, pooled over the values that an item has; zeros where it has none.
+    """Sum of the embeddings of the attribute values that an item has; zeros where it has none.
 
     Args:
-        values: every item's value, int64 ``[n_items]``, or values, int64 ``[n_items, W]``; 0 is none.
+        values: every item's value, int64 ``[n_items]``, or values, int64 ``[n_items, W]``; 0 stands for no value.
         n_values: number of values, 0 included.
         size: of the embedding.
-        pooling: ``sum`` or ``mean``.
     """
 
     values: Tensor
 
-    def __init__(self, values: Tensor, n_values: int, size: int, pooling: str) -> None:
+    def __init__(self, values: Tensor, n_values: int, size: int) -> None:
         super().__init__()
         self.register_buffer("values", values.reshape(len(values), -1), persistent=False)
         self.embedding = nn.Embedding(n_values, size, padding_idx=0)
-        self.pooling = pooling
 
     def forward(self, item_ids: Tensor | None = None) -> Tensor:
         """Embeddings float ``[n, size]`` of ``item_ids`` int64 ``[n]``, or of all items."""
         values = self.values if item_ids is None else self.values[item_ids]
-        return F.embedding_bag(values, self.embedding.weight, mode=self.pooling, padding_idx=0)
+        return F.embedding_bag(values, self.embedding.weight, mode="sum", padding_idx=0)
 
     def labels(self, item_ids: Tensor) -> Tensor:
         """Which values the items have, none left out: ones and zeros, float ``[n, n_values - 1]``."""

@@ -15,18 +15,6 @@ from recbole_msm4sr.model.baselines.grcn import GRCN
 
 SIZE = 4
 USERS_OF = {item: [user for user, items in ITEMS_OF.items() if item in items] for item in range(N_ITEMS)}
-all_variants = [
-    pytest.mark.parametrize("edge_fusion", ["confidence", "max", "mean"]),
-    pytest.mark.parametrize("pruning", ["soft", "hard"]),
-    pytest.mark.parametrize("representation_fusion", ["concat", "mean", "id"]),
-    pytest.mark.parametrize("modalities", [["text", "image"], ["image"]], ids="-".join),
-]
-
-
-def parametrized(test: Any) -> Any:
-    for mark in all_variants:
-        test = mark(test)
-    return test
 
 
 def make_model(**changes: Any) -> GRCN:
@@ -63,22 +51,15 @@ def content_of(
     return all_users, all_items, taken_by_user, taken_by_item
 
 
-def vectors_of(
-    model: GRCN, edge_fusion: str, pruning: str, representation_fusion: str, modalities: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def vectors_of(model: GRCN, pruning: str, modalities: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """The whole model, an edge at a time."""
     state = reference.to_numpy(model.state_dict())
     contents = [content_of(model, k, modality) for k, modality in enumerate(modalities)]
 
     def edge_weight(side: int, edge: tuple[int, int]) -> float:
-        values = [content[side][edge] for content in contents]
-        if edge_fusion == "mean":
-            return sum(values) / len(values)
-        if edge_fusion == "confidence":
-            user, item = edge
-            sender = state["item_confidence.weight"][item] if side == 2 else state["user_confidence.weight"][user]
-            values = [value * number for value, number in zip(values, sender, strict=True)]
-        return max(values)
+        user, item = edge
+        sender = state["item_confidence.weight"][item] if side == 2 else state["user_confidence.weight"][user]
+        return max(content[side][edge] * number for content, number in zip(contents, sender, strict=True))
 
     def kept(weight: float) -> float:
         return max(weight, 0.0) if pruning == "hard" else weight
@@ -95,26 +76,15 @@ def vectors_of(
         users, items = new_users, new_items
         sums = sums[0] + users, sums[1] + items
     sides = [[sums[side], *(content[side] for content in contents)] for side in (0, 1)]
-    if representation_fusion == "concat":
-        return np.concatenate(sides[0], axis=1), np.concatenate(sides[1], axis=1)
-    if representation_fusion == "mean":
-        return np.mean(sides[0], axis=0), np.mean(sides[1], axis=0)
-    return sums
+    return np.concatenate(sides[0], axis=1), np.concatenate(sides[1], axis=1)
 
 
 @torch.no_grad()
-@parametrized
-def test_vectors_are_refined_ids_and_contents(
-    edge_fusion: str, pruning: str, representation_fusion: str, modalities: list[str]
-) -> None:
-    variant = {
-        "edge_fusion": edge_fusion,
-        "pruning": pruning,
-        "representation_fusion": representation_fusion,
-        "modalities": modalities,
-    }
-    model = make_model(**variant)
-    for found, expected in zip(model(), vectors_of(model, **variant), strict=True):
+@pytest.mark.parametrize("modalities", [["text", "image"], ["image"]], ids="-".join)
+@pytest.mark.parametrize("pruning", ["soft", "hard"])
+def test_vectors_are_refined_ids_and_contents(pruning: str, modalities: list[str]) -> None:
+    model = make_model(pruning=pruning, modalities=modalities)
+    for found, expected in zip(model(), vectors_of(model, pruning, modalities), strict=True):
         # without padding; means of features are float32
         np.testing.assert_allclose(found[1:].numpy(), expected[1:], rtol=1e-6, atol=1e-6)
 
@@ -133,7 +103,7 @@ def test_losses_are_bpr_and_the_mean_squares_of_what_a_batch_reads() -> None:
 
 @torch.no_grad()
 def test_items_without_a_modality_share_one_learned_content() -> None:
-    model = make_model(representation_fusion="concat", n_routings=0)
+    model = make_model(n_routings=0)
     _, items = model()
     projection = model.contents[0].projection
     assert (projection.features[[3, 8]] == 0).all()

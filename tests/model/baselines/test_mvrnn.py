@@ -21,6 +21,7 @@ from tiny_catalogue import (
     randomise,
 )
 
+from recbole_msm4sr.model.baselines import mvrnn
 from recbole_msm4sr.model.baselines.mvrnn import MVRNN
 
 PREFIXES = [[1, 2, 3], [5], [8, 6, 7, 9, 1, 1, 4]]
@@ -170,3 +171,27 @@ def test_enough_negatives_make_it_the_full_softmax_and_leave_reconstruction_alon
     sampled.load_state_dict(full.state_dict())
     for loss, expected in zip(sampled.calculate_loss(packed_batch()), full.calculate_loss(packed_batch()), strict=True):
         torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_recurrent_unit_runs_in_float32_where_bf16_is_not_native_and_says_so_once(
+    native: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """oneDNN has no bfloat16 LSTM for processors without AVX-512, and fails."""
+    monkeypatch.setattr(mvrnn, "default_precision", lambda device: "bf16" if native else "float32")
+    model = MVRNN(make_config("MVRNN", precision="bf16"), make_dataset())
+    seen: list[bool] = []
+    model.units[0].register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    model.units[0].forward = lambda x: (x.float(), None)  # whatever this processor has
+    for _ in range(2):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            sum(model.calculate_loss(packed_batch())).backward()
+    assert seen == [native, native]
+    assert caplog.text.count("the LSTM runs in float32") == (not native)
+
+
+def test_bf16_trains_on_any_processor() -> None:
+    model = MVRNN(make_config("MVRNN", precision="bf16"), make_dataset())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sum(model.calculate_loss(packed_batch())).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
