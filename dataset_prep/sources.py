@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -115,11 +116,13 @@ class CustomSource(Settings):
         for what, path in (("interactions", self.inter), ("text", self.text), ("keywords", self.keywords)):
             if path is not None and not path.is_file():
                 raise UserError(f"{path} is not a file: give the file of {what}")
-            if path is not None and path.resolve() in {made.resolve() for made in layout.made}:
+            if path is not None and os.path.realpath(path) in map(os.path.realpath, layout.made):
                 raise UserError(f"{path} would be replaced by what is made of it: move it, or give another --out")
         if self.images is not None and not self.images.is_dir():
             raise UserError(f"{self.images} is not a folder: give the folder that holds the pictures")
-        if self.images is not None and layout.root.resolve().is_relative_to(self.images.resolve()):
+        if self.images is not None and Path(os.path.realpath(layout.root)).is_relative_to(
+            os.path.realpath(self.images)
+        ):
             raise UserError(f"--out {layout.root} lies inside --images {self.images}: give a folder beside it")
 
     def get(self, layout: Layout, client: HttpClient) -> Mapping[str, Any]:

@@ -22,7 +22,6 @@ from fault_server import FaultServer, Route, body, cut, stall, status
 from PIL import Image
 
 from dataset_prep.fetch.client import HttpClient
-from dataset_prep.fetch.decode import decode
 from dataset_prep.fetch.ledger import Ledger
 from dataset_prep.fetch.missing import missing_pictures
 from dataset_prep.fetch.pictures import collect_pictures
@@ -110,20 +109,6 @@ def test_at_most_so_many_pictures_and_bad_ones_make_room(fault_server: FaultServ
     assert (figures["wanted"], figures["had"], figures["missing"]) == (3, 3, 1)
 
 
-def test_faults_that_pass_are_waited_out(fault_server: FaultServer, layout: Layout) -> None:
-    good = picture(0)
-    urls = {
-        "busy": fault_server.serve("/busy", status(429, Retry_After="1"), body(good)),
-        "broken": fault_server.serve("/broken", status(500), status(503), body(good)),
-        "cut": fault_server.serve("/cut", cut(good, 100), body(good)),
-        "stalled": fault_server.serve("/stalled", stall(good[:50]), body(good)),
-    }
-    start = time.monotonic()
-    collect(layout, {name: [[url]] for name, url in urls.items()})
-    assert time.monotonic() - start >= 0.9
-    assert all(bodies(layout, name) == [good] for name in urls)
-
-
 def test_faults_that_stay_are_counted_by_reason_and_nothing_is_kept(
     fault_server: FaultServer, layout: Layout, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,21 +164,6 @@ def test_what_lacks_pictures_is_listed_with_every_reason(fault_server: FaultServ
         "A": [(gone, "404 Not Found", True), (late, "503 Service Unavailable", False), (gone, "404 Not Found", True)],
         "C": [],
     }
-
-
-def test_private_addresses_are_refused_redirects_included(
-    fault_server: FaultServer, layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inside = fault_server.serve("/inside", body(picture(0)))
-    outside = fault_server.serve("/outside", status(302, Location=inside))
-    figures = collect(layout, {"A": [[inside]]}, allow_private=False)
-    assert figures["failed"]["by_reason"] == {"private address": 1}
-    assert not fault_server.requests
-
-    monkeypatch.setattr("dataset_prep.fetch.addresses.is_public", lambda _: not fault_server.requests)
-    figures = collect(layout, {"B": [[outside]]}, allow_private=False)
-    assert requests(fault_server) == {"/outside": 1}
-    assert figures["failed"]["by_reason"] == {"private address": 1}
 
 
 def test_a_source_that_many_items_share_is_asked_once_in_a_run(fault_server: FaultServer, layout: Layout) -> None:
@@ -369,19 +339,6 @@ def test_item_ids_never_become_paths(fault_server: FaultServer, layout: Layout, 
     assert outside == []
     stored = [path for path in layout.picture_files.rglob("*") if path.is_file()]
     assert all(len(path.stem) == 64 for path in stored)
-
-
-def test_pictures_of_all_kinds_can_be_opened_afterwards(fault_server: FaultServer, layout: Layout) -> None:
-    frames = [Image.new("P", (20, 20), colour) for colour in range(3)]
-    animated, cmyk = io.BytesIO(), io.BytesIO()
-    frames[0].save(animated, "GIF", save_all=True, append_images=frames[1:])
-    Image.new("CMYK", (20, 20), (0, 0, 0, 128)).save(cmyk, "JPEG")
-    found = {"animated": animated.getvalue(), "cmyk": cmyk.getvalue(), "webp": picture(0, "WEBP")}
-    collect(layout, {name: [[fault_server.serve(f"/{name}.jpg", body(data))]] for name, data in found.items()})
-    for name, suffix in (("animated", ".gif"), ("cmyk", ".jpg"), ("webp", ".webp")):
-        [stored] = result(layout)[name]
-        assert stored.endswith(suffix)
-        assert decode((layout.picture_files / stored).read_bytes()).mode == "RGB"
 
 
 def test_unusable_sources_are_a_user_error(layout: Layout) -> None:

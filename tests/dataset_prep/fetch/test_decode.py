@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 import struct
-import threading
 import warnings
 import zlib
 from typing import Any
@@ -74,12 +73,6 @@ def test_a_page_is_no_picture_and_the_message_shows_its_beginning() -> None:
 def test_a_picture_that_was_cut_off_is_refused(kind: str, share: float) -> None:
     body = encoded(noise(), kind)
     assert refused(body[: int(len(body) * share)]).reason == "cannot be decoded"
-
-
-def test_decode_refuses_what_check_picture_refuses() -> None:
-    body = encoded(noise(), "JPEG")
-    with pytest.raises(BadPicture, match="cannot be decoded"):
-        decode(body[: len(body) // 2])
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
@@ -180,17 +173,6 @@ def test_pillow_s_own_limit_holds_below_ours(monkeypatch: pytest.MonkeyPatch) ->
     assert refused(encoded(noise(), "JPEG")).reason == "too many pixels"
 
 
-def test_threads_that_check_bombs_leave_warnings_alone() -> None:
-    filters = list(warnings.filters)
-    bodies = [_png_claiming(50_000, 50_000), encoded(noise(), "JPEG")] * 20
-    threads = [threading.Thread(target=_check, args=(bodies,)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert warnings.filters == filters
-
-
 def test_too_many_bytes_are_refused() -> None:
     body = encoded(noise(), "JPEG")
     check_picture(body.ljust(20_000_000, b"\0"))
@@ -218,14 +200,6 @@ def test_whatever_is_damaged_ends_as_a_bad_picture() -> None:
                     messages.append(str(bad))
     assert len(messages) > 100
     assert not any("\n" in message for message in messages)
-
-
-def _check(bodies: list[bytes]) -> None:
-    for body in bodies:
-        try:
-            check_picture(body)
-        except BadPicture:
-            continue
 
 
 def _exact(kind: str) -> dict[str, Any]:

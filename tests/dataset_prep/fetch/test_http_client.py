@@ -96,11 +96,6 @@ def test_retry_after_may_be_a_date_and_is_capped(fault_server: FaultServer) -> N
     assert 0.28 < second.time - first.time < 2
 
 
-def test_a_retry_after_that_cannot_be_read_is_an_ordinary_failure(fault_server: FaultServer) -> None:
-    url = fault_server.serve("/limited.jpg", status(429, Retry_After="soon"), body(PICTURE))
-    assert fetch(url)[0] == PICTURE
-
-
 def test_waiting_for_politeness_does_not_count_as_the_servers_time(fault_server: FaultServer) -> None:
     url = fault_server.serve("/limited.jpg", status(429, Retry_After="1"), body(PICTURE))
     assert fetch(url, deadline_seconds=0.5)[0] == PICTURE
@@ -133,11 +128,6 @@ def test_a_slow_server_holds_a_worker_no_longer_than_the_deadline(fault_server: 
     assert time.monotonic() - start < 1.5
     assert caught.value.reason == "timed out"
     assert not caught.value.permanent
-
-
-def test_a_stall_that_passes_is_retried(fault_server: FaultServer) -> None:
-    url = fault_server.serve("/stalls.jpg", stall(PICTURE[:10]), body(PICTURE))
-    assert fetch(url)[0] == PICTURE
 
 
 def test_a_connection_cut_midway_never_gives_half_a_body(fault_server: FaultServer) -> None:
@@ -210,26 +200,19 @@ def test_a_long_chain_of_redirects_is_given_up(fault_server: FaultServer) -> Non
     assert len(fault_server.requests) == 6
 
 
-@pytest.mark.parametrize("url", ["ftp://host/a.jpg", "file:///etc/passwd", "data:image/png;base64,AAAA", "/a.jpg", ""])
-def test_only_http_is_asked(url: str) -> None:
-    with pytest.raises(FetchError) as caught:
-        fetch(url)
-    assert (caught.value.reason, caught.value.permanent) == ("not http or https", True)
-
-
-@pytest.mark.parametrize("url", ["http://", "http:///a.jpg", "http://[::1/a.jpg", "http://host:99999/a.jpg"])
-def test_what_is_no_url_is_permanent(url: str) -> None:
-    with pytest.raises(FetchError) as caught:
-        fetch(url)
-    assert (caught.value.reason, caught.value.permanent) == ("not a URL", True)
-
-
+@pytest.mark.parametrize("redirected", [False, True])
 @pytest.mark.parametrize(
-    ("location", "reason"), [("file:///etc/passwd", "not http or https"), ("http://[::1", "not a URL")]
+    ("url", "reason"),
+    [
+        *((url, "not http or https") for url in ("ftp://host/a.jpg", "file:///etc/passwd", "data:image/png;base64,AA")),
+        *((url, "not a URL") for url in ("http://", "http:///a.jpg", "http://[::1/a.jpg", "http://host:99999/a.jpg")),
+    ],
 )
-def test_a_redirect_to_what_cannot_be_asked_is_permanent(fault_server: FaultServer, location: str, reason: str) -> None:
+def test_what_cannot_be_asked_is_permanent(fault_server: FaultServer, url: str, reason: str, redirected: bool) -> None:
+    if redirected and url in ("http://", "http:///a.jpg"):
+        pytest.skip("relative to the first URL these are the first URL, or a path")
     with pytest.raises(FetchError) as caught:
-        fetch(fault_server.serve("/1.jpg", status(302, Location=location)))
+        fetch(fault_server.serve("/1.jpg", status(302, Location=url)) if redirected else url)
     assert (caught.value.reason, caught.value.permanent) == (reason, True)
 
 

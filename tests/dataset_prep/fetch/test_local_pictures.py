@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -23,13 +20,6 @@ from recbole_msm4sr.core.errors import UserError
 
 _ROOT = Path(__file__).parents[3]
 _REAL_DATA = [Path(os.environ.get("MSM4SR_REAL_DATA", _ROOT / "shared" / "data")), _ROOT.parent / "shared" / "data"]
-
-
-def real_folder(name: str) -> Path:
-    folder = next((data / name for data in _REAL_DATA if (data / name).is_dir()), None)
-    if folder is None:
-        pytest.skip(f"{name} is not here: set MSM4SR_REAL_DATA to the folder of the real data sets")
-    return folder
 
 
 def draw(path: Path, colour: str = "red", size: tuple[int, int] = (20, 20)) -> Path:
@@ -131,27 +121,6 @@ def test_only_regular_files_within_the_limits_are_read(tmp_path: Path, layout: L
     }
 
 
-def test_a_full_disk_keeps_what_was_stored(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(8):
-        draw(tmp_path / "pictures" / f"I{number}.png", size=(20 + number, 20))
-    write_folder_sources(tmp_path / "pictures", layout.picture_sources, [f"I{number}" for number in range(8)])
-    unlink = Path.unlink
-    calls = iter(range(100))
-
-    def full_later(*arguments: Any, **options: Any) -> None:
-        if next(calls) >= 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        unlink(*arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", full_later)
-        with pytest.raises(OSError, match="No space left"):
-            collect_pictures(layout, client=None, workers=1)
-    assert not layout.pictures.exists()
-    figures = collect_pictures(layout, client=None, workers=1)
-    assert (figures["reused"], figures["stored"], figures["had"]) == (3, 5, 8)
-
-
 def test_a_known_item_that_ends_in_a_number_keeps_its_picture(tmp_path: Path) -> None:
     for name in ("A.jpg", "A_2.jpg", "B_7.jpg", "B_7_2.jpg", "B_7_10.jpg"):
         draw(tmp_path / name)
@@ -178,32 +147,6 @@ def test_file_names_that_are_not_unicode_are_counted(tmp_path: Path, layout: Lay
     figures = write_folder_sources(tmp_path / "pictures", layout.picture_sources, ["A"])
     assert (figures["pictures"], figures["left_out"]["by_reason"]) == (1, {"its name is not valid Unicode": 1})
     json.dumps(figures, ensure_ascii=False).encode()
-
-
-@pytest.mark.parametrize(("name", "n_pictures"), [("amazon-gift-cards/images", 111), ("ml-100k/posters", 1642)])
-def test_real_pictures_all_go_through(layout: Layout, name: str, n_pictures: int) -> None:
-    folder = real_folder(name)
-    items = sorted(find_pictures(folder))[:150]
-    figures = write_folder_sources(folder, layout.picture_sources, ["no such item", *items])
-    assert figures["items_with_pictures"] == min(n_pictures, 150)
-    figures = collect_pictures(layout, client=None, workers=2)
-    assert figures["failed"]["total"] == 0
-    assert figures["items_with_pictures"] == len(items)
-    for pictures in list(result(layout).values())[:10]:
-        for stored in pictures:
-            assert decode((layout.picture_files / stored).read_bytes()).mode == "RGB"
-
-
-def test_a_picture_of_the_store_is_its_file_byte_for_byte(tmp_path: Path, layout: Layout) -> None:
-    file = io.BytesIO()
-    Image.new("RGB", (20, 20)).save(file, "JPEG")
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "A.png").write_bytes(file.getvalue() + b"whatever a camera appends")
-    write_folder_sources(tmp_path / "pictures", layout.picture_sources, ["A"])
-    collect_pictures(layout, client=None)
-    [stored] = result(layout)["A"]
-    assert stored.endswith(".jpg")
-    assert (layout.picture_files / stored).read_bytes() == (tmp_path / "pictures" / "A.png").read_bytes()
 
 
 def test_pictures_are_found_by_all_three_namings_in_order(tmp_path: Path) -> None:
@@ -233,7 +176,7 @@ def test_what_is_not_a_regular_file_is_passed_over(tmp_path: Path, layout: Layou
     found = {item: [str(path.relative_to(folder)) for path in paths] for item, paths in find_pictures(folder).items()}
     assert found == {"A": ["A.png"], "B": ["B/x.png"], "self": ["self/A.png"]}
     with pytest.raises(UserError, match="lies inside --images"):
-        CustomSource(folder / "A.png", pictures=folder).check(Layout.of(folder / "out"))
+        CustomSource(inter=folder / "A.png", images=folder).check(Layout.of(folder / "out"))
 
 
 def test_a_folder_without_pictures_is_one_clear_error(tmp_path: Path) -> None:

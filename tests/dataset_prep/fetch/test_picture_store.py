@@ -29,15 +29,6 @@ def test_a_picture_lies_where_its_digest_says_and_once(tmp_path: Path) -> None:
     assert store.has(f"{digest[:2]}/{digest}.jpg", 4)
 
 
-def test_a_file_that_lost_its_content_is_written_anew(tmp_path: Path) -> None:
-    store = PictureStore(tmp_path)
-    name, _ = store.add(b"body", ".jpg")
-    (tmp_path / name).write_bytes(b"")  # as after a power failure
-    assert not store.has(name, 4)
-    assert store.add(b"body", ".jpg") == (name, True)
-    assert (tmp_path / name).read_bytes() == b"body"
-
-
 def test_a_user_s_file_is_linked_and_outlives_the_store(tmp_path: Path) -> None:
     mine = tmp_path / "mine.jpg"
     mine.write_bytes(b"body")
@@ -65,19 +56,6 @@ def test_a_file_on_another_disk_is_copied(tmp_path: Path, monkeypatch: pytest.Mo
     assert is_new
     assert not (store.folder / name).samefile(mine)
     assert (store.folder / name).read_bytes() == b"body"
-
-
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = PictureStore(tmp_path)
-    kept, _ = store.add(b"earlier", ".png")
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        store.add(b"a picture", ".png")
-    assert files_below(tmp_path) == [kept]
 
 
 def test_what_a_killed_run_left_half_written_is_swept(tmp_path: Path) -> None:
