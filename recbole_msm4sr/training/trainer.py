@@ -9,7 +9,8 @@ from recbole.utils import get_trainer
 
 from recbole_msm4sr.training.general_trainer import GeneralTrainer
 from recbole_msm4sr.training.packed_trainer import PackedTrainer
-from recbole_msm4sr.training.stage_trainer import SafeCheckpoints, StageTrainer
+from recbole_msm4sr.training.safe_trainer import SafeCheckpoints
+from recbole_msm4sr.training.stage_trainer import StageTrainer
 
 
 def trainer_class(config: Any) -> type:

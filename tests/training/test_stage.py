@@ -133,21 +133,33 @@ def test_an_interrupted_stage_starts_anew_unless_asked_to_resume(run: Any, monke
     assert "nothing to resume" in log_of(run("SASRecM", epochs=1, resume=True))
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, lambda path: path.write_bytes(b"PK"), alter_a_weight], ids=str)
+def change(**changes: Any) -> Callable[[Path], None]:
+    return lambda path: torch.save({**torch.load(path, weights_only=True), **changes}, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("progress.pth", flip_a_bit),
+        ("progress.pth", lambda path: path.write_bytes(b"PK")),
+        ("progress.pth", change(epoch_seconds=3)),
+        ("progress.pth", change(optimizer={})),
+        ("progress.pth", change(random=None)),
+        ("model.pth", Path.unlink),
+        ("model.pth", flip_a_bit),
+        ("model.pth", change(epoch=5)),
+    ],
+)
 def test_damaged_progress_is_one_line_that_names_it(
-    run: Any, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+    run: Any, name: str, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         interrupt_after(1, "train", patch)
         with pytest.raises(Interrupted):
             run("SASRecM", epochs=2)
-    progress = stage_folder("train") / "progress.pth"
-    if damage is alter_a_weight:  # of another shape
-        content = torch.load(progress, weights_only=True)
-        torch.save({**content, "epoch_seconds": 3}, progress)
-    else:
-        damage(progress)
-    with pytest.raises(UserError, match=r"cannot be resumed .*delete .*progress\.pth, or leave resume out") as caught:
+    damage(stage_folder("train") / name)
+    message = rf"cannot be resumed \(.*{name}.*delete .*progress\.pth, or leave resume out"
+    with pytest.raises(UserError, match=message if name == "model.pth" else message.replace(f"{name}.*", "")) as caught:
         run("SASRecM", epochs=2, resume=True)
     assert "\n" not in str(caught.value)
     assert run("SASRecM", epochs=2)["test_result"]
