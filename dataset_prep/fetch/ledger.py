@@ -16,20 +16,19 @@ from recbole_msm4sr.core.errors import UserError
 
 _FORMAT = 1
 _TABLES = """
-CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY, started REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS sources (
     source TEXT PRIMARY KEY,     -- URL or absolute path
     picture TEXT,                -- name in the store; NULL: failed
     n_bytes INTEGER NOT NULL,
-    width INTEGER NOT NULL,      -- as height, 0: earlier versions used them
-    height INTEGER NOT NULL,
     reason TEXT,                 -- why it failed; NULL: stored
     detail TEXT NOT NULL,
     permanent INTEGER NOT NULL,  -- whether asking again is pointless
     version TEXT NOT NULL,       -- a file's size and time
-    tries INTEGER NOT NULL,      -- how often it was its turn, over all runs
-    run INTEGER NOT NULL,        -- the latest run that asked
-    asked REAL NOT NULL          -- when, in seconds since 1970
+    asked REAL NOT NULL,         -- when, in seconds since 1970
+    width INTEGER NOT NULL,      -- this and the others: of earlier versions, 0
+    height INTEGER NOT NULL,
+    tries INTEGER NOT NULL,
+    run INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
 
@@ -47,12 +46,10 @@ class Outcome:
 
 
 _OUTCOME = ", ".join(field.name for field in fields(Outcome))
-_SELECT = f"SELECT {_OUTCOME}, run FROM sources WHERE source = ?"
-_UPSERT = f"""
-INSERT INTO sources (source, {_OUTCOME}, width, height, tries, run, asked)
-VALUES (?, {", ".join("?" * len(fields(Outcome)))}, 0, 0, 1, ?, ?)
-ON CONFLICT (source) DO UPDATE SET {", ".join(f"{field.name} = excluded.{field.name}" for field in fields(Outcome))},
-    tries = tries + 1, run = excluded.run, asked = excluded.asked
+_SELECT = f"SELECT {_OUTCOME} FROM sources WHERE source = ?"
+_RECORD = f"""
+INSERT OR REPLACE INTO sources (source, {_OUTCOME}, asked, width, height, tries, run)
+VALUES (?, {", ".join("?" * len(fields(Outcome)))}, ?, 0, 0, 0, 0)
 """
 
 
@@ -68,7 +65,6 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.run = 0  # until start_run
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._errors():
@@ -91,19 +87,14 @@ class Ledger:
         with self._errors():
             self._base.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_FORMAT}; COMMIT;")
 
-    def start_run(self) -> None:
-        """Begin a run: what is recorded from now on belongs to it."""
-        [(self.run,)] = self._execute("INSERT INTO runs (started) VALUES (?) RETURNING number", time.time())
-
-    def get(self, source: str) -> tuple[Outcome, int] | None:
-        """What a source gave, and the number of the run that asked it last; None if it was never asked."""
-        for *outcome, run in self._execute(_SELECT, source):
-            return Outcome(*outcome), run
-        return None
+    def get(self, source: str) -> Outcome | None:
+        """What a source gave; None if it was never asked."""
+        found = self._execute(_SELECT, source)
+        return Outcome(*found[0]) if found else None
 
     def record(self, source: str, outcome: Outcome) -> None:
         """Write down what a source gave."""
-        self._execute(_UPSERT, source, *astuple(outcome), self.run, time.time())
+        self._execute(_RECORD, source, *astuple(outcome), time.time())
 
     def close(self) -> None:
         """Close the file, so that other processes can have it."""

@@ -42,5 +42,4 @@ def _failure(source: str, ledger: Ledger) -> tuple[str, str, bool]:
     known = ledger.get(source)
     if known is None:
         return source, "not asked yet", False
-    outcome, _ = known
-    return source, outcome.reason or "fetched since: run the pictures step again", bool(outcome.permanent)
+    return source, known.reason or "fetched since: run the pictures step again", bool(known.permanent)

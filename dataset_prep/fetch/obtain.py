@@ -50,6 +50,7 @@ class Obtainer:
         self._stopped = threading.Event()
         self._locks = [threading.Lock() for _ in range(_N_LOCKS)]
         self._counting = threading.Lock()
+        self._failed: set[str] = set()  # in this run
         self._silence: Counter[str] = Counter()  # host -> failures in a row
 
     def stop(self) -> None:
@@ -70,20 +71,22 @@ class Obtainer:
                 raise Stopped
             version = self._version(source)
             known = self.ledger.get(source)
-            if known is not None and self._is_settled(*known, version):
-                return known[0]
+            if known is not None and self._is_settled(source, known, version):
+                return known
             outcome = replace(self._ask(source), version=version)
             self.ledger.record(source, outcome)
+            if outcome.picture is None:
+                self._failed.add(source)
             return outcome
 
-    def _is_settled(self, known: Outcome, run: int, version: str) -> bool:
+    def _is_settled(self, source: str, known: Outcome, version: str) -> bool:
         """Whether the ledger's entry stands, so that there is nothing to ask."""
         if known.picture is not None:
             if known.version != version or not self.store.has(known.picture, known.n_bytes):
                 return False
             self._count(reused=1)
             return True
-        if run == self.ledger.run:
+        if source in self._failed:
             return True
         if not known.permanent or self.retry_dead or known.version != version:
             return False

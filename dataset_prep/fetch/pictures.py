@@ -80,7 +80,6 @@ def collect_pictures(
     with Ledger(layout.ledger) as ledger:
         store = PictureStore(layout.picture_files)
         store.sweep()
-        ledger.start_run()
         obtainer = Obtainer(ledger, store, client, retry_dead, silent_limit)
 
         def choose(item: tuple[str, list[list[str]]]) -> _Chosen:

@@ -275,8 +275,7 @@ def test_a_full_disk_ends_the_run_with_one_error_and_loses_nothing(
 
             patch.setattr(os, "fsync", fail_later)
         elif place == "ledger":
-            with Ledger(layout.ledger) as ledger:
-                ledger.start_run()
+            Ledger(layout.ledger).close()
             base = sqlite3.connect(layout.ledger)
             base.execute("CREATE TRIGGER full BEFORE INSERT ON sources WHEN (SELECT count(*) FROM sources) >= 5 "
                          "BEGIN SELECT raise(ABORT, 'database or disk is full'); END")  # fmt: skip

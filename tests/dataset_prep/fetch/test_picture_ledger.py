@@ -21,17 +21,15 @@ LATE = Outcome(reason="timed out", permanent=False)
 SOURCES = {"http://a/1": GOOD, "http://a/2": DEAD, "/ä/'3\".jpg": LATE}
 
 
-def test_an_outcome_is_read_back_as_it_was_recorded_with_its_run(tmp_path: Path) -> None:
+def test_an_outcome_is_read_back_as_it_was_recorded(tmp_path: Path) -> None:
     with Ledger(tmp_path / "prep" / "ledger.sqlite") as ledger:
-        ledger.start_run()
         assert ledger.get("http://a/1") is None
         for source, outcome in SOURCES.items():
             ledger.record(source, outcome)
     with Ledger(tmp_path / "prep" / "ledger.sqlite") as ledger:
-        ledger.start_run()
-        assert {source: ledger.get(source) for source in SOURCES} == {s: (SOURCES[s], 1) for s in SOURCES}
+        assert {source: ledger.get(source) for source in SOURCES} == SOURCES
         ledger.record("http://a/2", GOOD)
-        assert ledger.get("http://a/2") == (GOOD, 2)
+        assert ledger.get("http://a/2") == GOOD
 
 
 def test_what_was_recorded_survives_kill_9_and_the_lock_does_not(tmp_path: Path) -> None:
@@ -41,7 +39,6 @@ import time
 from pathlib import Path
 from dataset_prep.fetch.ledger import Ledger, Outcome
 ledger = Ledger(Path({str(path)!r}))
-ledger.start_run()
 for number in range(500):
     ledger.record(f"http://a/{{number}}", Outcome(f"{{number}}.jpg"))
 print("recorded", flush=True)
@@ -58,15 +55,12 @@ time.sleep(60)
         child.wait()
         child.stdout.close()
     with Ledger(path) as ledger:
-        ledger.start_run()
-        assert ledger.run == 2
         for number in range(500):
-            assert ledger.get(f"http://a/{number}") == (Outcome(f"{number}.jpg"), 1)
+            assert ledger.get(f"http://a/{number}") == Outcome(f"{number}.jpg")
 
 
 def test_threads_share_one_ledger(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.start_run()
 
         def record(thread: int) -> None:
             for number in range(50):
@@ -79,9 +73,6 @@ def test_threads_share_one_ledger(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert all(ledger.get(f"{thread}/{number}") is not None for thread in range(4) for number in range(50))
-    base = sqlite3.connect(tmp_path / "ledger.sqlite")
-    assert base.execute("SELECT tries FROM sources WHERE source = 'shared'").fetchone() == (200,)
-    base.close()
 
 
 @pytest.mark.parametrize("content", [b"no data base at all, " * 100, b"SQLite format 3\x00" + bytes(200)])
