@@ -6,6 +6,7 @@ The command line is made of these classes (``__main__``), and Python callers use
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,30 +80,22 @@ def flag(name: str) -> str:
     return f"--{name.rstrip('_').replace('_', '-')}"
 
 
-def _check_model(name: str) -> str:
-    check_model_name(name)
-    return name
+def _checked_by(check: Callable[[Any], object]) -> AfterValidator:
+    def checked(value: Any) -> Any:
+        check(value)
+        return value
+
+    return AfterValidator(checked)
 
 
-def _check_memory(memory: str) -> str:
-    check_memory(memory)
-    return memory
-
-
-def _check_device(device: str) -> str:
-    own_device(device)
-    return device
-
-
-def _check_words(path: Path) -> Path:
+def _check_words(path: Path) -> None:
     if not path.is_file():
-        raise ValueError(f"{path} is not a file: give a text file, one word a line")
-    return path
+        raise UserError(f"{path} is not a file: give a text file, one word a line")
 
 
-Model = Annotated[str, AfterValidator(_check_model)]
-Memory = Annotated[str, AfterValidator(_check_memory)]
-Device = Annotated[str, AfterValidator(_check_device)]
+Model = Annotated[str, _checked_by(check_model_name)]
+Memory = Annotated[str, _checked_by(check_memory)]
+Device = Annotated[str, _checked_by(own_device)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Workers = Annotated[int, Field(ge=1, le=1024)]
 _LARGEST = 2**31 - 1
@@ -173,7 +166,7 @@ class Options(Settings):
     sentence_encoder_revision: str | None = _revision()
     clip_revision: str | None = _revision()
     resnet_revision: str | None = _revision()
-    words: Annotated[Path, AfterValidator(_check_words)] | None = option(
+    words: Annotated[Path, _checked_by(_check_words)] | None = option(
         None, "the dictionary D (default: built)", metavar="FILE"
     )
     # The paper's N and its range of N (figure 3b).

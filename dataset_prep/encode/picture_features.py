@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,11 +10,9 @@ from torch import Tensor
 
 from dataset_prep.encode.picture_encoder import Clip, PictureEncoder, ResNet
 from dataset_prep.encode.picture_rows import SHARD_SIZE, PictureRows, read_pictures
+from dataset_prep.encode.stores import figures_of, write_store
 from dataset_prep.layout import Layout
 from recbole_msm4sr.core.distributed import once
-from recbole_msm4sr.data.feature_store import FeatureStore
-
-logger = logging.getLogger(__name__)
 
 ENCODERS: dict[str, type[PictureEncoder]] = {"clip": Clip, "resnet": ResNet}
 _NO_VECTOR = np.float16(np.nan)  # no row of a store holds it
@@ -66,9 +62,17 @@ def encode_pictures(
     rows.compute(encoder, _as_stored, workers=workers, description=f"{kind} features")
 
     def join() -> dict[str, Any]:
-        figures = _write(layout, rows, encoder, kind)
+        undecodable = rows.undecodable()
+        options = {"kind": f"image {kind}", "n_distinct_pictures": len(rows.numbers)}
+        items = [item for item, _ in read_pictures(layout)]
+        of_items = (rows.of_item(pictures) for _, pictures in read_pictures(layout))
+        store = write_store(layout.features("image"), items, of_items, encoder, options, overwrite=True)
         rows.discard()
-        return figures
+        return {
+            **figures_of(store),
+            "distinct_pictures": len(rows.numbers),
+            "undecodable": undecodable.as_dict(),
+        }
 
     return {**once(join), **settings}
 
@@ -76,36 +80,3 @@ def encode_pictures(
 def _as_stored(vectors: Tensor) -> NDArray[np.float16]:
     """What the store holds anyway, at half the size."""
     return vectors.cpu().numpy().astype(np.float16)
-
-
-def _write(layout: Layout, rows: PictureRows, encoder: PictureEncoder, kind: str) -> dict[str, Any]:
-    undecodable = rows.undecodable()
-    items = [item for item, _ in read_pictures(layout)]
-
-    def vectors() -> Iterator[NDArray[np.float16]]:
-        for _, pictures in read_pictures(layout):
-            found = [row for name in pictures if (row := rows.of(name)) is not None]
-            yield np.stack(found) if found else np.empty((0, encoder.dim), dtype=np.float16)  # [r_i, dim]
-
-    store = FeatureStore.write(
-        layout.features("image"),
-        items,
-        vectors(),
-        encoder=encoder.name,
-        revision=encoder.revision,
-        options={"kind": f"image {kind}", "n_distinct_pictures": len(rows.numbers)},
-        overwrite=True,
-    )
-    n_without = int(np.count_nonzero(np.diff(store.offsets) == 0))
-    logger.info(
-        "features/image: %d rows for %d items (%d items without), %d distinct pictures, dim %d, encoder %s",
-        *(store.n_rows, store.n_items, n_without, len(rows.numbers), store.dim, encoder.name),
-    )
-    return {
-        "items": store.n_items,
-        "items_without_rows": n_without,
-        "rows": store.n_rows,
-        "dim": store.dim,
-        "distinct_pictures": len(rows.numbers),
-        "undecodable": undecodable.as_dict(),
-    }

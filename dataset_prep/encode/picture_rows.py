@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -21,7 +21,6 @@ from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import is_list_of_text, read_records
 from dataset_prep.readers.rejected import Rejected
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import sha256_of_file
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class PictureRows:
         self._lacking_row, self._batch_size = lacking, batch_size
         self._rows = ShardedRows(
             layout.shards(work),
-            {**settings, "pictures": sha256_of_file(layout.pictures), "batch_size": batch_size},
+            {**settings, "pictures": list(self.numbers), "batch_size": batch_size},
             n_rows=len(self.numbers),
             shard_size=shard_size,
         )
@@ -99,6 +98,11 @@ class PictureRows:
         """A picture's row ``[width]``; None if it could not be decoded."""
         number = self.numbers[name]
         return None if number in self._lacking else self._rows.row(number)
+
+    def of_item(self, names: Sequence[str]) -> NDArray[Any]:
+        """The rows of an item's pictures that could be decoded, ``[r, width]``."""
+        found = [row for name in names if (row := self.of(name)) is not None]
+        return np.stack(found) if found else np.empty((0, len(self._lacking_row)), self._lacking_row.dtype)
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         """The rows of the pictures that could be decoded, ``[n, width]``, a shard at a time."""

@@ -6,7 +6,6 @@ l)) (eq. 2). Both are lists of sentences per item, so one encoder and one number
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from dataset_prep.encode.sentence_encoder import SentenceEncoder
 from dataset_prep.encode.shards import ShardedRows, wait_until_visible
+from dataset_prep.encode.stores import write_store
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import read_records, record_keywords
 from dataset_prep.text.sentences import MAX_SENTENCES, record_sentences
@@ -73,35 +73,12 @@ def encode_dataset(
     if not sources:
         raise UserError("there is nothing to encode: give text, image keywords, or both")
     layout = Layout.of(out)
-    targets = {modality: layout.features(modality) for modality in sources}
-
-    def check() -> None:
-        for path in sources.values():
-            if not path.is_file():
-                raise UserError(f"{path} is not a file: give a file of JSON lines, one item a line")
-        for target in targets.values():
-            if target.exists() and not overwrite:  # before an hour of encoding, not after
-                raise UserError(f"{target} exists already: remove it, or ask to overwrite it")
-        _check_other_store(layout, {*sources, *beside}, encoder)
-
-    once(check)
+    once(lambda: _check(layout, sources, encoder, overwrite=overwrite, beside=beside))
     number: dict[str, int] = {}  # of every distinct sentence
     numbers = {modality: _numbers(modality, path, max_sentences, number) for modality, path in sources.items()}
     sentences = list(number)
     chosen = once(lambda: precision or encoder.fast_precision(sentences[:: -(-len(sentences) // _PROBE)]))
-    settings = {
-        "sentences": _digest(sentences),
-        "encoder": encoder.name,
-        "revision": encoder.revision,
-        "precision": chosen,
-        "batch_size": encoder.batch_size,
-    }
-    rows = ShardedRows(layout.shards("features"), settings, n_rows=len(sentences), shard_size=shard_size)
-    rows.compute(
-        lambda inputs: [_as_stored(encoder, sentences[inputs.start : inputs.stop], chosen)],
-        unit="sentence",
-        description="encoding sentences",
-    )
+    rows = _encode(layout, encoder, sentences, chosen, shard_size)
 
     def join() -> None:
         items = list(dict.fromkeys(item for by_item in numbers.values() for item in by_item))
@@ -113,25 +90,17 @@ def encode_dataset(
                 **(options or {}).get(modality, {}),
                 "n_distinct_sentences": len({row for own in by_item.values() for row in own}),
             }
-            store = FeatureStore.write(
-                targets[modality],
-                items,
-                (_stacked(rows, by_item.get(item, ())) for item in items),
-                encoder=encoder.name,
-                revision=encoder.revision,
-                options=described,
-                overwrite=overwrite,
-            )
-            logger.info("features/%s: %s", modality, _in_words(store))
+            of_items = (_stacked(rows, by_item.get(item, ())) for item in items)
+            write_store(layout.features(modality), items, of_items, encoder, described, overwrite=overwrite)
         rows.discard()
         for parent in (rows.folder.parent, layout.prep):
             if not any(parent.iterdir()):  # no other step has anything there
                 parent.rmdir()
 
     once(join)
-    for target in targets.values():
-        wait_until_visible(target)
-    return {modality: FeatureStore.open(target) for modality, target in targets.items()}
+    for modality in sources:
+        wait_until_visible(layout.features(modality))
+    return {modality: FeatureStore.open(layout.features(modality)) for modality in sources}
 
 
 def text_sentences(path: str | os.PathLike[str], max_sentences: int) -> Iterator[tuple[str, list[str]]]:
@@ -157,6 +126,37 @@ def keyword_sentences(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[
         yield item_id, [sentence for sentence in joined if sentence]
 
 
+def _check(
+    layout: Layout,
+    sources: Mapping[str, Path],
+    encoder: SentenceEncoder,
+    *,
+    overwrite: bool,
+    beside: Collection[str],
+) -> None:
+    """Raise a ``UserError`` for what could not be written after an hour of encoding.
+
+    Text and picture words are meant to lie in one space (section III-A); other picture features need not.
+    """
+    for modality, path in sources.items():
+        if not path.is_file():
+            raise UserError(f"{path} is not a file: give a file of JSON lines, one item a line")
+        if layout.features(modality).exists() and not overwrite:
+            raise UserError(f"{layout.features(modality)} exists already: remove it, or ask to overwrite it")
+    for modality in {*_KINDS} - {*sources, *beside}:
+        path = layout.features(modality)
+        other = FeatureStore.open(path) if path.exists() else None
+        if other is None or other.manifest["options"].get("kind") != _KINDS[modality]:
+            continue
+        if other.dim != encoder.dim:
+            raise UserError(
+                f"{path} has vectors of length {other.dim} by {other.manifest['encoder']}, {encoder.name} gives "
+                f"{encoder.dim}: encode both with one encoder, or remove that store"
+            )
+        if (other.manifest["encoder"], other.manifest["revision"]) != (encoder.name, encoder.revision):
+            logger.warning("%s was made by another encoder, %s: encode both with one", path, other.manifest["encoder"])
+
+
 def _numbers(modality: str, path: Path, max_sentences: int, number: dict[str, int]) -> dict[str, list[int]]:
     """The numbers of every item's sentences, in order; a new sentence gets the next one.
 
@@ -172,11 +172,23 @@ def _numbers(modality: str, path: Path, max_sentences: int, number: dict[str, in
     return numbers
 
 
-def _digest(sentences: Sequence[str]) -> str:
-    digest = hashlib.sha256()
-    for sentence in sentences:
-        digest.update(hashlib.sha256(sentence.encode()).digest())  # of one length, so that no two lists look alike
-    return digest.hexdigest()
+def _encode(
+    layout: Layout, encoder: SentenceEncoder, sentences: Sequence[str], precision: str, shard_size: int
+) -> ShardedRows:
+    settings = {
+        "sentences": sentences,
+        "encoder": encoder.name,
+        "revision": encoder.revision,
+        "precision": precision,
+        "batch_size": encoder.batch_size,
+    }
+    rows = ShardedRows(layout.shards("features"), settings, n_rows=len(sentences), shard_size=shard_size)
+    rows.compute(
+        lambda inputs: [_as_stored(encoder, sentences[inputs.start : inputs.stop], precision)],
+        unit="sentence",
+        description="encoding sentences",
+    )
+    return rows
 
 
 def _as_stored(encoder: SentenceEncoder, sentences: Sequence[str], precision: str) -> NDArray[np.float16]:
@@ -200,30 +212,3 @@ def _stacked(rows: ShardedRows, numbers: Sequence[int]) -> NDArray[np.float16]:
     if not numbers:
         return np.empty((0, len(rows.row(0))), dtype=np.float16)
     return np.stack([rows.row(number) for number in numbers])
-
-
-def _check_other_store(layout: Layout, written: set[str], encoder: SentenceEncoder) -> None:
-    """Text and picture words are meant to lie in one space (section III-A); other picture features need not."""
-    for modality in {*_KINDS} - written:
-        path = layout.features(modality)
-        if not path.exists():
-            continue
-        other = FeatureStore.open(path)
-        if other.manifest["options"].get("kind") != _KINDS[modality]:
-            continue
-        if other.dim != encoder.dim:
-            raise UserError(
-                f"{path} has vectors of length {other.dim} by {other.manifest['encoder']}, {encoder.name} gives "
-                f"{encoder.dim}: encode both with one encoder, or remove that store"
-            )
-        if (other.manifest["encoder"], other.manifest["revision"]) != (encoder.name, encoder.revision):
-            logger.warning("%s was made by another encoder, %s: encode both with one", path, other.manifest["encoder"])
-
-
-def _in_words(store: FeatureStore) -> str:
-    n_without = int((store.offsets[1:] == store.offsets[:-1]).sum())
-    return (
-        f"{store.n_rows:,} rows for {store.n_items:,} items ({n_without:,} without), "
-        f"{store.manifest['options']['n_distinct_sentences']:,} distinct sentences, dim {store.dim}, "
-        f"encoder {store.manifest['encoder']}, {store.manifest['options']['precision']}"
-    )

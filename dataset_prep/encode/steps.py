@@ -12,6 +12,7 @@ from dataset_prep.encode.picture_features import encode_pictures
 from dataset_prep.encode.picture_words import ORIGIN, describe_pictures
 from dataset_prep.encode.sentence_encoder import load_sentence_encoder
 from dataset_prep.encode.sentence_features import encode_dataset
+from dataset_prep.encode.stores import figures_of
 from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import read_image_keywords, write_records
@@ -136,10 +137,7 @@ def _sentence_features(
             "encoder": encoder.name,
             "revision": encoder.revision,
             "encoding_seconds": round(time.monotonic() - start, 3),
-            "items": store.n_items,
-            "items_without_rows": int((store.offsets[1:] == store.offsets[:-1]).sum()),
-            "rows": store.n_rows,
-            "dim": store.dim,
+            **figures_of(store),
             "options": store.manifest["options"],
         }
 

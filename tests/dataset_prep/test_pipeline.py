@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import platform
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from dataset_prep.layout import Layout
 from dataset_prep.step import read_summary
 from recbole_msm4sr import run
 from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import locked
 from recbole_msm4sr.data.feature_store import FeatureStore
 
 
@@ -231,6 +233,31 @@ def test_own_files_are_never_replaced_by_what_is_made_of_them(
         (out / name).unlink()
     assert main([*argv, inter, f"--text={text}"]) == 0
     assert main([*argv, inter, f"--text={text}", "--min-user=1"]) == 0, "its own files are"
+
+
+def test_two_commands_never_write_one_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inter = _table(tmp_path / "a.csv", [("u", f"i{n}", str(n)) for n in range(5)])
+    layout = Layout.of(tmp_path / "dataset" / "mine")
+    preparation = ["custom", inter, "--steps=interactions", f"--out={layout.root}"]
+    (tmp_path / "text.jsonl").write_text('{"item_id": "i1", "sentences": ["A mug."]}\n')
+    encoding = ["encode", f"--text={tmp_path / 'text.jsonl'}", "--sentence-encoder=no/such", f"--out={layout.root}"]
+    with locked(layout.lock):
+        for argv in (preparation, encoding):
+            assert main(argv) == 2
+            assert capsys.readouterr().err == f"dataset_prep: error: {layout.root} is in use by another process\n"
+    assert not layout.interactions.exists()
+    assert main(preparation) == 0
+
+
+def test_what_killed_commands_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    inter = _table(tmp_path / "a.csv", [("u", f"i{n}", str(n)) for n in range(5)])
+    layout = Layout.of(tmp_path / "dataset" / "mine")
+    left_over = f".mine.item.{platform.node()}-{2**22 + 1}-0123abcd.tmp"  # of a process number that Linux never gives
+    for folder in (layout.root, layout.prep, layout.root / "features"):
+        folder.mkdir(parents=True)
+        (folder / left_over).touch()
+    assert main(["custom", inter, "--steps=interactions", f"--out={layout.root}"]) == 0
+    assert not list(layout.root.rglob("*.tmp"))
 
 
 def test_own_data_keep_their_own_rules_whatever_they_are_called(

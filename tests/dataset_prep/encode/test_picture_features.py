@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from torchrun import torchrun
 
 from dataset_prep.demo.catalogue import Item
 from dataset_prep.demo.pictures import draw
-from dataset_prep.encode import picture_features
 from dataset_prep.encode.picture_encoder import Clip, PictureEncoder, ResNet
 from dataset_prep.encode.picture_features import encode_pictures
 from dataset_prep.encode.picture_rows import read_pictures
 from dataset_prep.layout import Layout
 from recbole_msm4sr.data.feature_store import FeatureStore
 
-ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import sys
 from dataset_prep.layout import Layout
@@ -88,7 +84,7 @@ def test_two_processes_and_an_interrupted_run_make_the_same_store(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(picture_features.FeatureStore, "write", full)
+        patch.setattr(FeatureStore, "write", full)
         with pytest.raises(OSError, match="No space left"):
             _encode(drawn_layout, "resnet", random_resnet)
     assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint, (
@@ -100,14 +96,6 @@ def test_two_processes_and_an_interrupted_run_make_the_same_store(
     assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint
 
     Path("step.py").write_text(SCRIPT, encoding="utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launcher, "step.py", str(drawn_layout.root), str(random_resnet)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    done = torchrun("step.py", str(drawn_layout.root), str(random_resnet))
     assert done.returncode == 0, done.stderr
     assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint
