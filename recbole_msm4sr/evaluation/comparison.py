@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,14 +45,14 @@ class Run(BaseModel):
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a comparison: a model with its settings, run with several seeds.
+    """A row of a comparison: a model with its settings, and, once it was run, what came out.
 
     Attributes:
-        label: its name, unique in a comparison.
+        label: its name, unique in a comparison: ``w/o NIP``.
         settings: all that are not the model's own defaults and that validation did not choose.
         data: fingerprint of the data that it reads.
-        chosen: the settings that validation chose.
-        n_tried: of how many.
+        points: settings of which validation chooses.
+        chosen: the point that it chose.
         configuration: every setting, defaults included, of all seeds.
         runs: by seed.
         diverged: seeds that led to NaN, and have no run.
@@ -60,12 +60,12 @@ class Row:
 
     label: str
     model: str
-    settings: Mapping[str, Any]
-    data: Mapping[str, str]
-    chosen: Mapping[str, Any]
-    n_tried: int
-    configuration: Mapping[str, Any]
-    runs: Mapping[int, Run]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    points: Sequence[Mapping[str, Any]] = ()
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    runs: Mapping[int, Run] = field(default_factory=dict)
     diverged: Sequence[int] = ()
 
 

@@ -93,7 +93,7 @@ def cost_table(comparison: Comparison) -> str:
 
 def _chosen(row: Row) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in row.chosen.items())
-    return f"{settings} (best of {row.n_tried})" if settings else "-"
+    return f"{settings} (best of {len(row.points)})" if settings else "-"
 
 
 def loss_table(comparison: Comparison) -> str:

@@ -16,9 +16,10 @@ from recbole_msm4sr.config.load import PROPERTIES
 from recbole_msm4sr.config.yaml_file import parse_scalar, read_yaml
 from recbole_msm4sr.core.distributed import world_size
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.studies.experiments import SUBJECT, Study, Variant, studies
+from recbole_msm4sr.evaluation.comparison import Row
+from recbole_msm4sr.studies.experiments import SUBJECT, Study, studies
 from recbole_msm4sr.studies.grid import read_grid
-from recbole_msm4sr.studies.plan import Plan, check, readable
+from recbole_msm4sr.studies.plan import check, readable
 
 CROSS_DOMAIN = "cross-domain"
 _SETTINGS = (
@@ -41,11 +42,11 @@ def main(argv: Sequence[str]) -> int:
             "torchrun cannot run studies: leave it out, and start the same command several times to share the work"
         )
     study = _study(arguments)
-    common, of_row = _settings(rest, [variant.label for variant in study.variants])
+    common, of_row = _settings(rest, [row.label for row in study.rows])
     of_files = {key: value for path in config_files for key, value in read_yaml(path).items()}  # the later file wins
-    plan = Plan(
+    study = replace(
         _with_settings(study, of_row),
-        arguments.dataset,
+        dataset=arguments.dataset,
         settings={**of_files, **common},
         grids=read_grid(arguments.grid or PROPERTIES / "study" / "grid.yaml") if arguments.trials else {},
         n_trials=arguments.trials,
@@ -60,10 +61,9 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f'studies need {error.name}: pip install "recbole-msm4sr[study]"') from error
     from recbole_msm4sr.studies.runner import compare
 
-    checked = check(plan)
+    checked = check(study)
     if arguments.name == CROSS_DOMAIN:
-        starts = _pretrained(plan, arguments.source)
-        checked = check(replace(plan, study=_with_settings(plan.study, starts)))
+        checked = check(_with_settings(study, _pretrained(study, arguments.source)))
     comparison, diverged = compare(checked, out)
     text = write_report(comparison, diverged, checked, out)  # before it is printed, whatever the terminal makes of it
     print(text, end="")
@@ -108,14 +108,14 @@ def _study(arguments: argparse.Namespace) -> Study:
         if not arguments.source:
             raise UserError(f"{CROSS_DOMAIN} pre-trains on another data set: give --source=DATASET")
         return replace(study, title=f"Cross-domain: {arguments.source} to {arguments.dataset} (table VI)")
-    variants = _rows(arguments.models)
-    labels = [variant.label for variant in variants]
+    rows = _rows(arguments.models)
+    labels = [row.label for row in rows]
     subject = SUBJECT if SUBJECT in labels else labels[-1]
     paper = "II" if subject == SUBJECT else None
-    return Study(f"Comparison on {arguments.dataset}", variants, subject, paper=paper)
+    return Study(f"Comparison on {arguments.dataset}", rows, subject, paper=paper)
 
 
-def _rows(models: str) -> tuple[Variant, ...]:
+def _rows(models: str) -> list[Row]:
     """Rows of ``A,B`` or, with labels of one's own, ``A,label=B``.
 
     Raises:
@@ -126,16 +126,16 @@ def _rows(models: str) -> tuple[Variant, ...]:
         label, equals, model = (part.strip() for part in word.partition("="))
         if (equals and not (label and model)) or not word.isprintable() or set(label) & set(".|"):
             raise UserError(f"cannot read the row {word!r} of --models: write MODEL, or LABEL=MODEL without . and |")
-        rows.append(Variant(label, model or label))
+        rows.append(Row(label, model or label))
     if not rows:
         raise UserError("there are no models to compare: give --models=A,B")
-    return tuple(rows)
+    return rows
 
 
 def _with_settings(study: Study, of_row: Mapping[str, Mapping[str, Any]]) -> Study:
     """The study with more settings of single rows, by label."""
-    rows = [replace(row, settings={**row.settings, **of_row.get(row.label, {})}) for row in study.variants]
-    return replace(study, variants=tuple(rows))
+    rows = [replace(row, settings={**row.settings, **of_row.get(row.label, {})}) for row in study.rows]
+    return replace(study, rows=rows)
 
 
 def _settings(words: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -171,19 +171,19 @@ def _out(arguments: argparse.Namespace) -> Path:
     return out
 
 
-def _pretrained(plan: Plan, source: str) -> dict[str, dict[str, Any]]:
+def _pretrained(study: Study, source: str) -> dict[str, dict[str, Any]]:
     """Pre-train on the source; returns the setting of the checkpoint for every row that starts from one, by label."""
     from recbole_msm4sr.training.recipe import run
 
     starts = {}
-    for row in plan.study.variants:
+    for row in study.rows:
         if not row.settings.get("freeze_transformer"):
             continue
         first_stage = str(registry.find(row.model).first_stage)
         of_fine_tuning = registry.find(first_stage).stage_keys  # epochs, learning_rate, ...: stage 1 has its own
-        given = {**plan.settings, **row.settings}
+        given = {**study.settings, **row.settings}
         settings = {key: value for key, value in given.items() if key not in of_fine_tuning}
-        settings = {**readable(first_stage, source, settings), "seed": plan.first_seed, "resume": True}
+        settings = {**readable(first_stage, source, settings), "seed": study.first_seed, "resume": True}
         logging.getLogger(__name__).info(f"{first_stage} on {source}")
         result = run(first_stage, source, config_dict=settings, test=False, console=False)
         starts[row.label] = {"pretrained_path": str(Path(result["run_folder"]) / "checkpoint.pth")}

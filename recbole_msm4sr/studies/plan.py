@@ -1,85 +1,74 @@
-"""What is to be compared, and what is wrong with it before anything is run."""
+"""What is wrong with a study, found before anything is run; and all the settings that its rows come to have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import loading
+from recbole_msm4sr.evaluation.comparison import Row
 from recbole_msm4sr.evaluation.run_table import describe_size, evaluation_settings, size_of, tested_on
-from recbole_msm4sr.studies.experiments import Study, Variant
+from recbole_msm4sr.studies.experiments import Study
 from recbole_msm4sr.studies.grid import FACTORS, Grid, drawn_points, grid_of
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A study on a data set, as it was asked for.
-
-    Attributes:
-        study: its rows, with their own settings.
-        settings: of every row whose model reads them.
-        grids: by section (``grid.read_grid``), searched for every row as far as its model reads them; empty: no search.
-        n_trials: points of its grid tried for every row.
-        n_seeds: runs of every row with its best settings.
-        first_seed: of the search and the first run.
-    """
-
-    study: Study
-    dataset: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    grids: Mapping[str, Grid] = field(default_factory=dict)
-    n_trials: int = 9
-    n_seeds: int = 3
-    first_seed: int = 2020
-
-
-def check(plan: Plan) -> Plan:
-    """Find what is wrong with a plan before anything is run: a typo in the last row's settings, too.
+def check(study: Study) -> Study:
+    """Find what is wrong with a study before anything is run: a typo in the last row's settings, too.
 
     Returns:
-        The plan with rows that have all their settings, the points to try, and the data that they read.
+        The study with rows that have all their settings, the points to try, and the data that they read.
 
     Raises:
-        UserError: the plan, the data or a model's settings cannot be used.
+        UserError: the study, the data or a model's settings cannot be used.
     """
-    _check_numbers(plan)
-    own, variants = plan.study.variants, []
-    for variant in own:
-        given = {**readable(variant.model, plan.dataset, plan.settings), **variant.settings}
-        variants.append(_with_first_stage(replace(variant, settings=given), plan.dataset))
-    _refuse_unread(plan, plan.settings, [variant.settings for variant in variants])
-    configs = [Config(variant.model, plan.dataset, config_dict=variant.settings) for variant in variants]
-    for variant, config in zip(variants, configs, strict=True):
+    _check_numbers(study)
+    rows = [_with_settings(study, row) for row in study.rows]
+    _refuse_unread(study, study.settings, [row.settings for row in rows])
+    configs = [Config(row.model, study.dataset, config_dict=row.settings) for row in rows]
+    for row, config in zip(rows, configs, strict=True):
         if not config["eval_step"]:
-            raise UserError(f"{variant.label} would be trained without validation: eval_step must be 1 or more")
-    grids = [_readable_grid(plan, *pair) for pair in zip(variants, configs, strict=True)] if plan.grids else []
-    given = {key: values[0] for grid in plan.grids.values() for key, values in grid.items() if key != FACTORS}
-    _refuse_unread(plan, given, grids or [given])
-    variants = [
-        replace(variant, points=tuple(_points(plan, variant, grid)))
-        for variant, grid in zip(variants, grids or [{}] * len(variants), strict=True)
-    ]
-    subject = next(new.label for old, new in zip(own, variants, strict=True) if old.label == plan.study.subject)
-    study = replace(plan.study, variants=tuple(_with_data(variants, configs)), subject=subject)
-    return replace(plan, study=study)
+            raise UserError(f"{row.label} would be trained without validation: eval_step must be 1 or more")
+    if study.grids:
+        grids = [_readable_grid(study, row, config) for row, config in zip(rows, configs, strict=True)]
+        given = {key: values[0] for grid in study.grids.values() for key, values in grid.items() if key != FACTORS}
+        _refuse_unread(study, given, [{key: None for grid in grids for key in grid}])
+        rows = [replace(row, points=_points(study, row, grid)) for row, grid in zip(rows, grids, strict=True)]
+    subject = next(new.label for old, new in zip(study.rows, rows, strict=True) if old.label == study.subject)
+    return replace(study, rows=_with_data(rows, configs), subject=subject)
 
 
-def _check_numbers(plan: Plan) -> None:
-    labels = [variant.label for variant in plan.study.variants]
+def _check_numbers(study: Study) -> None:
+    labels = [row.label for row in study.rows]
     if len(set(labels)) < len(labels):
         raise UserError(f"two rows have the same name: {', '.join(labels)}")
-    if plan.n_seeds < 1:
-        raise UserError(f"seeds is {plan.n_seeds}: it must be 1 or more")
-    if not 0 <= plan.first_seed <= 2**32 - plan.n_seeds:
-        raise UserError(f"first_seed is {plan.first_seed}: seeds are whole numbers in [0, 2^32)")
-    if plan.n_trials < 0:
-        raise UserError(f"trials is {plan.n_trials}: every model needs one at least, or 0 for no search")
-    of_rows = [variant.settings for variant in plan.study.variants]
-    if any("seed" in settings for settings in (plan.settings, *plan.grids.values(), *of_rows)):
+    if study.n_seeds < 1:
+        raise UserError(f"seeds is {study.n_seeds}: it must be 1 or more")
+    if not 0 <= study.first_seed <= 2**32 - study.n_seeds:
+        raise UserError(f"first_seed is {study.first_seed}: seeds are whole numbers in [0, 2^32)")
+    if study.n_trials < 0:
+        raise UserError(f"trials is {study.n_trials}: every model needs one at least, or 0 for no search")
+    if any("seed" in given for given in (study.settings, *study.grids.values(), *(row.settings for row in study.rows))):
         raise UserError("seed is a list here: give --seeds (how many) and --first_seed")
+
+
+def _with_settings(study: Study, row: Row) -> Row:
+    """A row with the common settings that its model reads, and with the first stage that its model has.
+
+    Without it a baseline is weaker than it is; a row that is trained without is called so.
+    """
+    row = replace(row, settings={**readable(row.model, study.dataset, study.settings), **row.settings})
+    config = Config(row.model, study.dataset, config_dict=row.settings)
+    if not config.spec.first_stage or config["pretrained_path"]:
+        return row
+    if "training" not in row.settings:
+        return replace(row, settings={**row.settings, "training": "two_stage"})
+    from_scratch = config["training"] == "finetune" or not config["pretrain_epochs"]
+    if not from_scratch or "scratch" in row.label or "pre-training" in row.label:
+        return row
+    return replace(row, label=f"{row.label} (from scratch)")
 
 
 def readable(model: str, dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,77 +77,62 @@ def readable(model: str, dataset: str, settings: Mapping[str, Any]) -> dict[str,
     return {key: value for key, value in settings.items() if key in read}
 
 
-def _refuse_unread(plan: Plan, settings: Mapping[str, Any], read: Sequence[Mapping[str, Any]]) -> None:
+def _refuse_unread(study: Study, settings: Mapping[str, Any], read: Sequence[Mapping[str, Any]]) -> None:
     """Raise a ``UserError`` if a setting is among none of ``read``."""
-    unread = {key: value for key, value in settings.items() if all(key not in row for row in read)}
+    unread = {key: value for key, value in settings.items() if all(key not in of_row for of_row in read)}
     if unread:
-        Config(plan.study.variants[-1].model, plan.dataset, config_dict=unread)  # which says what was meant
+        Config(study.rows[-1].model, study.dataset, config_dict=unread)  # which says what was meant
 
 
-def _with_first_stage(variant: Variant, dataset: str) -> Variant:
-    """A row with the first stage that its model has: without it a baseline is weaker than it is, or called so."""
-    config = Config(variant.model, dataset, config_dict=variant.settings)
-    if not config.spec.first_stage or config["pretrained_path"]:
-        return variant
-    if "training" not in variant.settings:
-        return replace(variant, settings={**variant.settings, "training": "two_stage"})
-    from_scratch = config["training"] == "finetune" or not config["pretrain_epochs"]
-    if not from_scratch or "scratch" in variant.label or "pre-training" in variant.label:
-        return variant
-    return replace(variant, label=f"{variant.label} (from scratch)")
-
-
-def _readable_grid(plan: Plan, variant: Variant, config: Config) -> Grid:
+def _readable_grid(study: Study, row: Row, config: Config) -> Grid:
     """The settings of the grid that a row's model reads."""
-    grid = grid_of(plan.grids, config)
-    keys = readable(variant.model, plan.dataset, {key: values[0] for key, values in grid.items()})
+    grid = grid_of(study.grids, config)
+    keys = readable(row.model, study.dataset, {key: values[0] for key, values in grid.items()})
     return {key: grid[key] for key in keys}
 
 
-def _points(plan: Plan, variant: Variant, grid: Grid) -> list[dict[str, Any]]:
+def _points(study: Study, row: Row, grid: Grid) -> list[dict[str, Any]]:
     """The points to try for a row.
 
     Raises:
         UserError: a model refuses a value, or the row has the setting given.
     """
-    for key in grid:
-        if key in variant.settings:
-            raise UserError(
-                f"{key} is given for {variant.label} and searched as well: leave it out, or give a --grid without "
-                "it, or --trials=0"
-            )
-    points = drawn_points(grid, plan.n_trials, plan.first_seed)
+    for key in set(grid) & set(row.settings):
+        raise UserError(
+            f"{key} is given for {row.label} and searched as well: leave it out, or give a --grid without it, or "
+            "--trials=0"
+        )
+    points = drawn_points(grid, study.n_trials, study.first_seed)
     for point in points:
-        Config(variant.model, plan.dataset, config_dict={**variant.settings, **point})
+        Config(row.model, study.dataset, config_dict={**row.settings, **point})
     return points
 
 
-def _with_data(variants: Sequence[Variant], configs: Sequence[Config]) -> list[Variant]:
+def _with_data(rows: Sequence[Row], configs: Sequence[Config]) -> list[Row]:
     """The rows with the fingerprints of the data that they read.
 
     Raises:
         UserError: the data cannot be used, or two rows would not be tested alike.
     """
-    known, tests, counts = [], [], []
-    for variant, config in zip(variants, configs, strict=True):
+    known, first = [], None
+    for row, config in zip(rows, configs, strict=True):
         data = loading.load(config)
-        known.append(replace(variant, data=data.fingerprint))
-        size = size_of(data.dataset)
-        tests.append({**_chosen_by(config), **tested_on(data.fingerprint, size)})
-        counts.append((size, len(data.evaluated[1])))
-    first = variants[0].label
-    for variant, test, (size, n_tested) in zip(variants, tests, counts, strict=True):
-        differing = [key for key, value in test.items() if tests[0][key] != value]
-        if size == counts[0][0] and n_tested != counts[0][1]:
+        known.append(replace(row, data=data.fingerprint))
+        size, n_tested = size_of(data.dataset), len(data.evaluated[1])
+        tested = {**_chosen_by(config), **tested_on(data.fingerprint, size)}
+        first = first or (row.label, size, n_tested, tested)
+        other, size_of_other, n_of_other, tested_of_other = first
+        if size == size_of_other and n_tested != n_of_other:
             raise UserError(
-                f"the rows would be tested on different users ({first} on {counts[0][1]:,}, {variant.label} on "
+                f"the rows would be tested on different users ({other} on {n_of_other:,}, {row.label} on "
                 f"{n_tested:,}): general models test those with two interactions, too; leave them out for all with "
                 '--user_inter_num_interval="[3,inf)"'
             )
+        differing = [key for key, value in tested.items() if tested_of_other.get(key) != value]
         if differing:
             raise UserError(
-                f"{variant.label} and {first} cannot be compared: they differ in {', '.join(differing)} "
-                f"({first}: {describe_size(counts[0][0])}; {variant.label}: {describe_size(size)})"
+                f"{row.label} and {other} cannot be compared: they differ in {', '.join(differing)} "
+                f"({other}: {describe_size(size_of_other)}; {row.label}: {describe_size(size)})"
             )
     return known
 

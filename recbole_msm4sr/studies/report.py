@@ -13,20 +13,19 @@ from recbole_msm4sr.evaluation import tables
 from recbole_msm4sr.evaluation.comparison import Comparison, among_unseen
 from recbole_msm4sr.evaluation.plots import plot_bars, plot_losses, plot_sweeps
 from recbole_msm4sr.evaluation.run_table import describe_evaluation
-from recbole_msm4sr.studies.experiments import paper_gains
-from recbole_msm4sr.studies.plan import Plan
+from recbole_msm4sr.studies.experiments import Study, paper_gains
 from recbole_msm4sr.training.run_folder import environment, plain
 
 
-def write_report(comparison: Comparison, diverged: Sequence[str], plan: Plan, out: Path) -> str:
+def write_report(comparison: Comparison, diverged: Sequence[str], study: Study, out: Path) -> str:
     """Write all files of a report, each atomically; returns the text of ``table.md``."""
-    text, study = document(comparison, diverged, plan), plan.study
+    text = document(comparison, diverged, study)
     table, losses = comparison.table(), comparison.losses()
     _write(out / "table.md", text)
     _write(out / "table.csv", table.to_csv(index=False))
     lines = table.astype(object).where(table.notna(), None).to_dict("records")
     _write(out / "table.json", json.dumps(lines, indent=2) + "\n")
-    write_json(out / "report.json", plain(_context(comparison, diverged, plan)))
+    write_json(out / "report.json", plain(_context(comparison, diverged, study)))
     if len(losses):
         _write(out / "losses.csv", losses.to_csv(index=False))
     with atomic_file(out / "plot.png") as temporary:
@@ -44,19 +43,19 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def document(comparison: Comparison, diverged: Sequence[str], plan: Plan) -> str:
+def document(comparison: Comparison, diverged: Sequence[str], study: Study) -> str:
     """The whole report as Markdown: test metrics, gain, cost, chosen settings, groups of users, losses, the paper."""
-    study, subject = plan.study, comparison.subject
-    searched = f"best of {subject.n_tried} settings on validation" if subject.n_tried else "settings as given"
-    if subject.n_tried and study.tune_once:
-        searched = f"settings of {subject.label}, best of {subject.n_tried} on validation, for all rows"
-    elif len({row.n_tried for row in comparison.rows}) > 1:
-        counts = ", ".join(f"{row.label} {row.n_tried}" for row in comparison.rows)
+    subject = comparison.subject
+    searched = f"best of {len(subject.points)} settings on validation" if len(subject.points) else "settings as given"
+    if len(subject.points) and study.tune_once:
+        searched = f"settings of {subject.label}, best of {len(subject.points)} on validation, for all rows"
+    elif len({len(row.points) for row in comparison.rows}) > 1:
+        counts = ", ".join(f"{row.label} {len(row.points)}" for row in comparison.rows)
         searched = f"best on validation of as many settings: {counts}"
-    seeds = f"mean ± standard deviation of {plan.n_seeds} seeds" if plan.n_seeds > 1 else "a single seed"
+    seeds = f"mean ± standard deviation of {study.n_seeds} seeds" if study.n_seeds > 1 else "a single seed"
     parts = [
         f"# {study.title}",
-        f"{plan.dataset}, {describe_evaluation(subject.configuration)}; {searched}; test metrics, {seeds}.",
+        f"{study.dataset}, {describe_evaluation(subject.configuration)}; {searched}; test metrics, {seeds}.",
         tables.metrics_table(comparison),
         tables.notes(comparison, diverged),
         tables.cost_table(comparison),
@@ -70,27 +69,28 @@ def document(comparison: Comparison, diverged: Sequence[str], plan: Plan) -> str
     if study.paper and comparison.others:
         heading = f"Gains of {subject.label} here and in the paper (table {study.paper})"
         gains = paper_gains(study.paper)
-        sections[heading] = tables.gains_table(comparison, plan.dataset, gains, best_only=study.paper == "II")
+        sections[heading] = tables.gains_table(comparison, study.dataset, gains, best_only=study.paper == "II")
     for heading, table in sections.items():
         parts += [f"## {heading}", table]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _context(comparison: Comparison, diverged: Sequence[str], plan: Plan) -> dict[str, Any]:
+def _context(comparison: Comparison, diverged: Sequence[str], study: Study) -> dict[str, Any]:
     """What the figures were made of: plan, chosen settings, every seed's metrics, versions, data."""
     return {
-        "title": plan.study.title,
-        "dataset": plan.dataset,
+        "title": study.title,
+        "dataset": study.dataset,
         "data": {key: value for row in comparison.rows for key, value in row.data.items()},
-        "settings": plan.settings,
-        "grid": {**plan.grids.get("", {}), **{name: grid for name, grid in plan.grids.items() if name}},
-        "trials": plan.n_trials if plan.grids else 0,
+        "settings": study.settings,
+        "grid": {**study.grids.get("", {}), **{name: grid for name, grid in study.grids.items() if name}},
+        "trials": study.n_trials if study.grids else 0,
         "diverged": diverged,
-        "first_seed": plan.first_seed,
-        "seeds": plan.n_seeds,
+        "first_seed": study.first_seed,
+        "seeds": study.n_seeds,
         "rows": [
             {
-                **{name: value for name, value in vars(row).items() if name != "runs"},
+                **{name: value for name, value in vars(row).items() if name not in ("runs", "points")},
+                "n_tried": len(row.points),
                 "seeds": list(row.runs),
                 "valid_scores": [run.valid_score for run in row.runs.values()],
                 "test_results": [run.test_result for run in row.runs.values()],

@@ -1,9 +1,9 @@
-"""Carry a plan out: every row's search on validation, then its runs with several seeds; each run is done once."""
+"""Carry a study out: every row's search on validation, then its runs with several seeds; each run is done once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from recbole_msm4sr.core.errors import DivergedError, InUseError, UserError
 from recbole_msm4sr.core.files import sha256_of_file
 from recbole_msm4sr.evaluation.comparison import Comparison, Row, Run
 from recbole_msm4sr.evaluation.user_ranks import UserRanks
-from recbole_msm4sr.studies.experiments import Variant
-from recbole_msm4sr.studies.plan import Plan
+from recbole_msm4sr.studies.experiments import Study
 from recbole_msm4sr.training.recipe import RANKS, run
 from recbole_msm4sr.training.run_folder import environment, plain
 from recbole_msm4sr.training.stage import NOT_IDENTITY
@@ -29,25 +28,25 @@ _STARTS = ("pretrained_path", "pre_model_path")
 
 @dataclass(frozen=True)
 class Task:
-    """One run: a variant with some more settings and a seed."""
+    """One run: a row with a point of its grid and a seed; ``test`` says whether the test part is looked at."""
 
-    variant: Variant
-    chosen: Mapping[str, Any]
+    row: Row
+    point: Mapping[str, Any]
     seed: int
     test: bool
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that are not the model's own defaults."""
-        return {**self.variant.settings, **self.chosen, "seed": self.seed}
+        return {**self.row.settings, **self.point, "seed": self.seed}
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{name}={value}" for name, value in {**self.chosen, "seed": self.seed}.items())
-        return f"{self.variant.label}: {shown}{'' if self.test else ' (validation)'}"
+        shown = ", ".join(f"{name}={value}" for name, value in {**self.point, "seed": self.seed}.items())
+        return f"{self.row.label}: {shown}{'' if self.test else ' (validation)'}"
 
 
-def compare(plan: Plan, out: Path) -> tuple[Comparison, list[str]]:
-    """Carry out a plan that ``plan.check`` has completed; what ``out`` holds of it already is not done again.
+def compare(study: Study, out: Path) -> tuple[Comparison, list[str]]:
+    """Carry out a study that ``plan.check`` has completed; what ``out`` holds of it already is not done again.
 
     Returns:
         The comparison, and the labels of rows that diverged whatever the setting or the seed.
@@ -56,76 +55,59 @@ def compare(plan: Plan, out: Path) -> tuple[Comparison, list[str]]:
         DivergedError: the subject did.
         UserError: what a run raises.
     """
-    study, runs = plan.study, Runs(out / "cells", plan.dataset)
-    subject = next(variant for variant in study.variants if variant.label == study.subject)
-    tuned = {variant.label: subject if study.tune_once else variant for variant in study.variants}
-    chosen = _search(plan, runs, list({variant.label: variant for variant in tuned.values()}.values()))
-    seeds = range(plan.first_seed, plan.first_seed + plan.n_seeds)
+    runs = Runs(out / "cells", study.dataset)
+    subject = next(row for row in study.rows if row.label == study.subject)
+    rows = [replace(row, points=subject.points) if study.tune_once else row for row in study.rows]
+    best = _search(study, runs, [subject] if study.tune_once else rows)
+    chosen = {row.label: best[subject.label if study.tune_once else row.label] for row in rows}
+    seeds = range(study.first_seed, study.first_seed + study.n_seeds)
     tasks = {
-        (variant.label, seed): Task(variant, point, seed, test=True)
-        for variant in study.variants
-        if (point := chosen[tuned[variant.label].label]) is not None
+        (row.label, seed): Task(row, point, seed, test=True)
+        for row in rows
+        if (point := chosen[row.label]) is not None
         for seed in seeds
     }
-    tested = runs.get_all(tasks)
-    rows, diverged = [], []
-    for variant in study.variants:
-        done = {seed: outcome for seed in seeds if (outcome := tested.get((variant.label, seed)))}
+    outcomes = runs.get_all(tasks)
+    tested, diverged = [], []
+    for row in rows:
+        done = {seed: run for seed in seeds if (run := outcomes.get((row.label, seed)))}
         if done:
-            search = tuned[variant.label]
-            rows.append(_row(plan, variant, chosen[search.label] or {}, len(search.points), done, seeds))
+            tested.append(_with_runs(study, row, chosen[row.label] or {}, done, seeds))
             continue
-        where = "every seed" if chosen[tuned[variant.label].label] is not None else "all settings of the grid"
-        message = f"{variant.label} diverged with {where}: give it lower learning rates"
-        if variant is subject:
+        where = "all settings of the grid" if chosen[row.label] is None else "every seed"
+        message = f"{row.label} diverged with {where}: give it lower learning rates"
+        if row.label == study.subject:
             raise DivergedError(message)
         getLogger(__name__).info(f"{message}; its row is left out")
-        diverged.append(variant.label)
-    return Comparison(rows, study.subject), diverged
+        diverged.append(row.label)
+    return Comparison(tested, study.subject), diverged
 
 
-def _search(plan: Plan, runs: Runs, variants: Sequence[Variant]) -> dict[str, Mapping[str, Any] | None]:
+def _search(study: Study, runs: Runs, rows: Sequence[Row]) -> dict[str, Mapping[str, Any] | None]:
     """Every row's point with the best valid score, of equal ones the first that was drawn; ``None``: all diverged."""
     tasks = {
-        (variant.label, number): Task(variant, point, plan.first_seed, test=False)
-        for variant in variants
-        for number, point in enumerate(variant.points)
+        (row.label, number): Task(row, point, study.first_seed, test=False)
+        for row in rows
+        for number, point in enumerate(row.points)
     }
     outcomes = runs.get_all(tasks)
-    chosen: dict[str, Mapping[str, Any] | None] = {}
-    for variant in variants:
-        found = [(outcomes[variant.label, number], point) for number, point in enumerate(variant.points)]
-        scores = [(outcome.valid_score, point) for outcome, point in found if outcome is not None]
-        if not scores:
-            chosen[variant.label] = {} if not found else None
-            continue
-        bigger = Config(variant.model, plan.dataset, config_dict=variant.settings)["valid_metric_bigger"]
-        score, point = (max if bigger else min)(scores, key=lambda entry: entry[0])
-        getLogger(__name__).info(f"{variant.label}: valid {score:.4f} with {dict(point)}, best of {len(scores)}")
-        chosen[variant.label] = point
-    return chosen
+    best: dict[str, Mapping[str, Any] | None] = {}
+    for row in rows:
+        found = [(outcomes[row.label, number], point) for number, point in enumerate(row.points)]
+        scores = [(run.valid_score, point) for run, point in found if run is not None]
+        best[row.label] = None if found else {}
+        if scores:
+            bigger = Config(row.model, study.dataset, config_dict=row.settings)["valid_metric_bigger"]
+            score, point = (max if bigger else min)(scores, key=lambda entry: entry[0])
+            best[row.label] = point
+            getLogger(__name__).info(f"{row.label}: valid {score:.4f} with {dict(point)}, best of {len(scores)}")
+    return best
 
 
-def _row(
-    plan: Plan,
-    variant: Variant,
-    chosen: Mapping[str, Any],
-    n_tried: int,
-    done: Mapping[int, Run],
-    seeds: Sequence[int],
-) -> Row:
-    configuration = Config(variant.model, plan.dataset, config_dict={**variant.settings, **chosen}).resolved
-    return Row(
-        label=variant.label,
-        model=variant.model,
-        settings=variant.settings,
-        data=variant.data,
-        chosen=chosen,
-        n_tried=n_tried,
-        configuration=configuration,
-        runs=done,
-        diverged=[seed for seed in seeds if seed not in done],
-    )
+def _with_runs(study: Study, row: Row, chosen: Mapping[str, Any], done: Mapping[int, Run], seeds: Sequence[int]) -> Row:
+    configuration = Config(row.model, study.dataset, config_dict={**row.settings, **chosen}).resolved
+    diverged = [seed for seed in seeds if seed not in done]
+    return replace(row, chosen=chosen, configuration=configuration, runs=done, diverged=diverged)
 
 
 class Runs:
@@ -162,50 +144,49 @@ class Runs:
             InUseError: another process runs it, and ``wait`` is false.
             UserError: what the run raises.
         """
-        key = key_of({"of": self.identity(task.variant, task.settings), "test": task.test})
-        record = DoneRecord(self.folder / f"{task.variant.model}-{key[:16]}" / "cell.json", key)
+        key = key_of({"of": self.identity(task.row, task.settings), "test": task.test})
+        record = DoneRecord(self.folder / f"{task.row.model}-{key[:16]}" / "cell.json", key)
         with record.lock(wait=wait):
             content = record.read()
             outcome = _outcome(content, record.path.parent) if content else None
             if outcome is None:
                 getLogger(__name__).info(str(task))
                 content = self._run(task, record.path.parent)
-                record.write(plain({**content, "model": task.variant.model, "settings": task.settings}))
+                record.write(plain({**content, "model": task.row.model, "settings": task.settings}))
                 outcome = _outcome(content, record.path.parent)
         if outcome is None:
             raise RuntimeError(f"{record.path} does not hold what was written")
         return outcome if isinstance(outcome, Run) else None
 
-    def identity(self, variant: Variant, settings: Mapping[str, Any]) -> list[Any]:
-        """All that a variant's results with these settings depend on, defaults included, as JSON can hold it.
+    def identity(self, row: Row, settings: Mapping[str, Any]) -> list[Any]:
+        """All that a row's results with these settings depend on, defaults included, as JSON can hold it.
 
         Raises:
             UserError: a checkpoint to start from is missing.
         """
-        resolved = Config(variant.model, self.dataset, config_dict=settings).resolved
+        resolved = Config(row.model, self.dataset, config_dict=settings).resolved
         learnt = {name: plain(value) for name, value in resolved.items() if name not in NOT_IDENTITY}
         starts = {name: Path(settings[name]) for name in _STARTS if settings.get(name)}
         for path in starts.values():
             if not path.is_file():
                 raise UserError(f"there is no checkpoint {path}")
         hashes = {name: sha256_of_file(path) for name, path in starts.items()}
-        return [__version__, self.dataset, dict(variant.data), variant.model, learnt, hashes]
+        return [__version__, self.dataset, dict(row.data), row.model, learnt, hashes]
 
     def _run(self, task: Task, folder: Path) -> dict[str, Any]:
         """Train, and test if that is asked for; what ``cell.json`` is to hold."""
-        variant = task.variant
-        settings = {**task.settings, "resume": True}
+        row, settings = task.row, {**task.settings, "resume": True}
         try:
-            result = run(variant.model, self.dataset, config_dict=settings, test=task.test, console=False)
+            result = run(row.model, self.dataset, config_dict=settings, test=task.test, console=False)
         except DivergedError as error:
-            getLogger(__name__).info(f"{variant.label}: {error}")
+            getLogger(__name__).info(f"{row.label}: {error}")
             return {"diverged": str(error)}
         run_folder = Path(result["run_folder"])
         metrics = read_json(run_folder / "metrics.json", {"stages": list})
         if metrics is None:
             raise UserError(f"{run_folder}/metrics.json is damaged: run the same command again")
         if result["best_valid_score"] is None:
-            raise UserError(f"{variant.label} is trained without validation (eval_step): there is nothing to choose by")
+            raise UserError(f"{row.label} is trained without validation (eval_step): there is nothing to choose by")
         has_ranks = (run_folder / RANKS).is_file()
         if has_ranks:
             UserRanks.load(run_folder / RANKS).save(folder / RANKS)

@@ -40,7 +40,7 @@ def comparison_of(ranks: dict[str, list[NDArray[np.int64]]]) -> Comparison:
                 run_folder="runs/x",
                 ranks=of_users,
             )
-        rows.append(Row(label, label, {}, {}, {}, 0, {"valid_metric": "Recall@20"}, runs))
+        rows.append(Row(label, label, configuration={"valid_metric": "Recall@20"}, runs=runs))
     return Comparison(rows, "subject")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from contextlib import ExitStack
@@ -16,8 +17,10 @@ from recbole_msm4sr.cli import main
 from recbole_msm4sr.config import load as config
 from recbole_msm4sr.core.errors import DivergedError
 from recbole_msm4sr.core.files import locked
+from recbole_msm4sr.evaluation.comparison import Row
 from recbole_msm4sr.studies import runner
-from recbole_msm4sr.studies.experiments import Variant
+from recbole_msm4sr.studies.experiments import Study
+from recbole_msm4sr.studies.plan import check
 from recbole_msm4sr.training.recipe import RANKS
 
 Tiny = tuple[Path, str]
@@ -249,6 +252,11 @@ def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
         (["--models=a.b=SASRecM"], "cannot read the row 'a.b=SASRecM'"),
         (["--models=one=SASRecM,one=GRU4Rec"], "two rows have the same name"),
         (["--models=,"], "there are no models to compare"),
+        (["--models=a\x1b[31m=SASRecM"], r"cannot read the row 'a\x1b[31m=SASRecM'"),
+        (["--out="], "--out='' cannot be the folder"),
+        (["--out=.."], "--out='..' cannot be the folder"),
+        (["--out=x/../.."], "cannot be the folder"),
+        (["--out=typo.yaml"], "--out='typo.yaml' cannot be the folder"),
         (["--epohcs=1"], "epohcs"),
         (["--n_experts"], "cannot read the argument '--n_experts'"),
         (["--seed=1"], "give --seeds"),
@@ -261,6 +269,7 @@ def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
         (["--trials=-1"], "trials is -1"),
         (["--grid=wrong.yaml"], "learning_rate must be a number above 0"),
         (["--GRU4Rec.topk=[10]"], "differ in topk"),
+        (["--GRU4Rec.user_inter_num_interval=[6,inf)"], "360 interactions; GRU4Rec: 35 users"),
         (["--GRU4Rec.valid_metric=NDCG@5"], "differ in valid_metric"),
         (["--trials=1", "--grid=nowhere.yaml"], "nowhere.yaml"),
         (["--grid=disagreeing.yaml"], "must be a multiple of n_heads (3)"),
@@ -317,7 +326,7 @@ def test_another_checkpoint_to_start_from_makes_another_cell(tiny_dataset: Tiny,
     (tmp_path / "c.pth").write_bytes(b"one")
     kept = runner.Runs(tmp_path / "cells", "tiny")
     a, b, c = (
-        kept.identity(Variant("MSM4SR", "MSM4SR"), {"pretrained_path": str(tmp_path / name)})
+        kept.identity(Row("MSM4SR", "MSM4SR"), {"pretrained_path": str(tmp_path / name)})
         for name in ("a.pth", "b.pth", "c.pth")
     )
     assert a == c != b
@@ -365,6 +374,74 @@ def test_settings_that_diverge_are_not_chosen(tiny_dataset: Tiny, grid: str, mon
     assert main(_argv(tiny_dataset, grid, "--trials=2")) == 0
     rows = json.loads(Path("out/report.json").read_text())["rows"]
     assert [row["chosen"]["learning_rate"] for row in rows] == [0.001, 0.001]
+
+
+def test_damaged_records_count_as_not_done(tiny_dataset: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = _argv(tiny_dataset, "--trials=0", "--models=GRU4Rec", "--seeds=1", "--epochs=1")
+    assert main(argv) == 0
+    [record] = Path("out/cells").glob("*/cell.json")
+    ranks = record.parent / RANKS
+    whole, table = (record.read_text(), ranks.read_bytes()), Path("out/table.json").read_bytes()
+    content = json.loads(whole[0])
+    records = ["", "{", "[]", "[" * 100000, json.dumps({**content, "key": "another"})]
+    records += [json.dumps({**content, "test_result": {"recall@5": "high"}}), json.dumps({**content, "seconds": None})]
+    damaged = [(text, whole[1]) for text in records]
+    damaged += [(whole[0], data) for data in (b"", whole[1][:-100], b"PK" + whole[1])]
+    runs: list[str] = []
+    original = runner.run
+
+    def counting(model: str, *args: object, **kwargs: object) -> object:
+        runs.append(model)
+        return original(model, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner, "run", counting)
+    for number, (text, data) in enumerate(damaged, start=1):
+        record.write_text(text)
+        ranks.write_bytes(data)
+        assert main(argv) == 0
+        assert len(runs) == number
+        assert Path("out/table.json").read_bytes() == table
+
+
+def test_a_model_with_a_first_stage_is_pre_trained_or_called_from_scratch(tiny_dataset: Tiny) -> None:
+    data_path, name = tiny_dataset
+    rows = [
+        Row("UniSRec", "UniSRec"),
+        Row("scratch", "UniSRec", {"training": "finetune"}),
+        Row("w/o pre-training", "MSM4SR", {"training": "finetune"}),
+        Row("none", "UniSRec", {"training": "two_stage", "pretrain_epochs": 0}),
+        Row("MSM4SR", "MSM4SR", {"training": "finetune"}),
+        Row("SASRecM", "SASRecM"),
+    ]
+    checked = check(Study("t", rows, dataset=name, settings={"data_path": str(data_path)}))
+    assert [row.label for row in checked.rows] == [
+        *("UniSRec", "scratch", "w/o pre-training", "none (from scratch)", "MSM4SR (from scratch)", "SASRecM")
+    ]
+    assert checked.subject == "MSM4SR (from scratch)"
+    assert checked.rows[0].settings["training"] == "two_stage"
+
+
+def test_rows_of_other_items_are_refused_with_the_counts_of_both(
+    tiny_dataset: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RecBole drops interactions with items that the .item file lacks, for models that read it."""
+    data_path, name = tiny_dataset
+    (data_path / name / f"{name}.item").write_text("item_id:token\tbrand:token\ni1\tb\ni2\tb\ni3\tb\ni4\tb\n")
+    argv = _argv(tiny_dataset, "--models=SASRecM,DIFSR", "--trials=0", "--topk=[2]", "--valid_metric=Recall@2")
+    assert main([*argv, "--DIFSR.selected_features=[brand]", "--user_inter_num_interval=[0,inf)"]) == 2
+    message = capsys.readouterr().err
+    assert "DIFSR and SASRecM cannot be compared" in message
+    assert "SASRecM: 40 users, 30 items" in message
+    assert "DIFSR: " in message
+    assert not Path("runs").exists()
+
+
+def test_the_report_is_written_before_a_terminal_that_cannot_show_it(
+    tiny_dataset: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="replace"))
+    assert main(_argv(tiny_dataset, "--trials=0", "--models=GRU4Rec", "--epochs=1")) == 0
+    assert "±" in Path("out/table.md").read_text(encoding="utf-8")
 
 
 def test_one_model_one_seed(tiny_dataset: Tiny) -> None:
