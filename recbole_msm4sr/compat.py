@@ -1,6 +1,7 @@
 """Every work-around for RecBole 1.2.1, one function each. ``apply`` installs them; it may be called again.
 
-They let RecBole run on torch >= 2.6, numpy 2, pandas 3 and SciPy >= 1.13 without changing its results.
+They let RecBole run on torch >= 2.6, numpy 2, pandas 3 and SciPy >= 1.13 without changing its results, and put our
+reading and filtering of data, which refuse or name what RecBole misreads or drops, in the place of its own.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
 from recbole.evaluator.collector import Collector, DataStruct
-from recbole.utils import FeatureSource, FeatureType
+from recbole.utils import FeatureType
 from scipy import sparse
 
-from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data.atomic_file import find_bad_number, find_short_line, read_header
+from recbole_msm4sr.data import filtering, processing
 
 
 def apply() -> None:
     """Install every work-around."""
     restore_numpy_aliases()
     restore_dok_update()
-    Dataset._load_feat = load_feat
+    Dataset._load_feat = processing.load_feat
+    Dataset._data_processing = processing.process
+    Dataset._filter_by_field_value = filtering.filter_by_value
+    Dataset._filter_inter_by_user_or_item = filtering.filter_by_attributes
+    Dataset._filter_by_inter_num = filtering.filter_by_inter_num
     Dataset._fill_nan = fill_nan
     Dataset._remap = remap
     Collector.get_data_struct = get_data_struct
@@ -53,88 +57,6 @@ def restore_dok_update() -> None:
             self._dict.update(entries)
 
         sparse.dok_matrix._update = _update
-
-
-def load_feat(self: Dataset, filepath: str, source: Any) -> pd.DataFrame | None:
-    """``Dataset._load_feat`` without its chained ``fillna(inplace=True)``, a no-op in pandas 3.
-
-    The same frame, read by pandas' C parser instead of its Python one.
-
-    Raises:
-        UserError: a line lacks cells or has text where a number should be, or the encoding is another.
-    """
-    columns = columns_to_load(self, filepath, source)
-    types = {field: kind for field, kind in columns if kind is not None}
-    if not types:
-        return None
-    separator, encoding = self.config["field_separator"], self.config["encoding"]
-    try:
-        frame = pd.read_csv(
-            filepath,
-            delimiter=separator,
-            usecols=[f"{field}:{kind.value}" for field, kind in types.items()],
-            dtype={
-                f"{f}:{kind.value}": np.float64 if kind == FeatureType.FLOAT else object for f, kind in types.items()
-            },
-            encoding=encoding,
-            engine="c" if len(separator) == 1 else "python",
-            float_precision="high" if len(separator) == 1 else None,
-        )
-        frame.columns = list(types)
-        lacks_cells = frame.iloc[:, -1].isna().any()  # as it does where a line ends early
-        for field, kind in types.items():
-            if kind in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ):
-                frame[field] = _read_sequences(self, field, frame[field], kind)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{filepath} is not {encoding or 'utf-8'} ({error}): set encoding to the file's") from error
-    except ValueError as error:
-        within = {FeatureType.FLOAT: None, FeatureType.FLOAT_SEQ: self.config["seq_separator"]}
-        numbers = {i: (field, within[kind]) for i, (field, kind) in enumerate(columns) if kind in within}
-        fault = find_bad_number(filepath, separator, encoding, numbers)
-        raise UserError(fault or f"{filepath}: {' '.join(str(error).split())}") from error
-    if lacks_cells and (fault := find_short_line(filepath, separator, encoding)):
-        raise UserError(fault)
-    return frame
-
-
-def columns_to_load(self: Dataset, filepath: str, source: Any) -> list[tuple[str, FeatureType | None]]:
-    """Field and type of every column of a file, ``None`` where it is not to be loaded; notes the fields' properties.
-
-    The first half of RecBole's ``Dataset._load_feat``.
-    """
-    load_col, unload_col = self._get_load_and_unload_col(source)
-    if load_col == set():
-        return []
-    columns: list[tuple[str, FeatureType | None]] = []
-    for column in read_header(filepath, self.config["field_separator"], self.config["encoding"]):
-        field, _, kind = column.partition(":")
-        if kind not in {member.value for member in FeatureType}:
-            raise ValueError(f"Type {kind} from field {field} is not supported.")
-        loaded = (load_col is None or field in load_col) and field not in (unload_col or ())
-        columns.append((field, FeatureType(kind) if loaded else None))
-    types = {field: kind for field, kind in columns if kind is not None}
-    if not types:
-        self.logger.warning(f"No columns has been loaded from [{source}]")
-    if isinstance(source, FeatureSource) or source != "link":
-        for field, kind in types.items():
-            self.field2source[field], self.field2type[field] = source, kind
-            if kind in (FeatureType.TOKEN, FeatureType.FLOAT):
-                self.field2seqlen[field] = 1
-            if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
-                self.field2bucketnum[field] = 2
-    return columns
-
-
-def _read_sequences(self: Dataset, field: str, column: pd.Series, kind: FeatureType) -> pd.Series:
-    """Split a sequence column into arrays, cut to ``seq_len``, and note their longest length."""
-    rows = [list(filter(None, text.split(self.config["seq_separator"]))) for text in column.fillna("")]
-    limit = (self.config["seq_len"] or {}).get(field)
-    longest = max(map(len, rows), default=0)
-    self.field2seqlen[field] = longest if limit is None else min(limit, longest)
-    arrays = [
-        np.array(row[:limit] if kind == FeatureType.TOKEN_SEQ else [float(x) for x in row[:limit]]) for row in rows
-    ]
-    return pd.Series(arrays, index=column.index, dtype=object)
 
 
 def fill_nan(self: Dataset) -> None:
@@ -195,7 +117,7 @@ def _split(flat: np.ndarray, like: Iterable[Any]) -> list[np.ndarray]:
 
 
 def get_data_struct(self: Collector) -> DataStruct:
-    """``Collector.get_data_struct`` for metrics that need counts, which are no tensors, too (GiniIndex, ...)."""
+    """``Collector.get_data_struct`` for metrics that need counts, which are not tensors, too (GiniIndex, ...)."""
     data = self.data_struct._data_dict
     data.update({key: value.cpu() for key, value in data.items() if isinstance(value, torch.Tensor)})
     collected = copy.deepcopy(self.data_struct)
@@ -205,7 +127,7 @@ def get_data_struct(self: Collector) -> DataStruct:
 
 
 def silence_warnings() -> None:
-    """Silence what RecBole's code makes newer libraries say on every run, and no user can mend."""
+    """Silence what RecBole's code makes newer libraries say on every run, and no user can change."""
     # a torch.cuda.amp.GradScaler every epoch, deprecated since torch 2.4
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.GradScaler.*", category=FutureWarning)
     # torch.sparse.FloatTensor, with which its graph models (LightGCN, NGCF, ...) make their adjacency matrix

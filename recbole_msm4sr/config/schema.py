@@ -136,6 +136,7 @@ RULES: dict[str, Rule] = {
     "state": Rule(lambda x: x is None or (isinstance(x, str) and x.lower() in _LEVELS), f"one of {', '.join(_LEVELS)}"),
     "stopping_step": _whole(0),
     "temperature": _positive,
+    "time_precision": _one_of("float64", "float32"),
     "train_batch_size": _whole(1),
     "train_mode": _one_of("packed", "prefix"),
     "train_stage": _one_of("transductive_ft", "inductive_ft"),
@@ -222,6 +223,7 @@ def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
 _SHARED = frozenset(
     {
         "clip_grad_norm", "epochs", "eval_batch_size", "eval_step", "eval_target_below", "learning_rate",
-        "MAX_ITEM_LIST_LENGTH", "resume", "reuse", "seed", "state", "stopping_step", "train_batch_size", "weight_decay",
+        "MAX_ITEM_LIST_LENGTH", "resume", "reuse", "seed", "state", "stopping_step",
+        "time_precision", "train_batch_size", "weight_decay",
     }
 )  # fmt: skip

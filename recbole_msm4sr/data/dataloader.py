@@ -47,14 +47,14 @@ class PackedDataLoader:
             "target",
             dataset.item_list_length_field,
         )
-        target, start = rows.target.numpy(), rows.start.numpy()
+        next_position, start = rows.next_position.numpy(), rows.start.numpy()
         min_count = config["pretrain_min_item_count"] if config.spec.is_first_stage else None
         if config["train_mode"] == "prefix":
             if min_count:
                 raise UserError("pretrain_min_item_count needs train_mode: packed")
-            self.windows = sequences.prefix_windows(target, start)
+            self.windows = sequences.prefix_windows(next_position, start)
         else:
-            first, n_pairs = self._histories(rows.flat[dataset.uid_field].numpy(), target)
+            first, n_pairs = self._histories(rows.flat[dataset.uid_field].numpy(), next_position)
             if min_count:
                 self.items, first, n_pairs = sequences.without_rare_items(self.items, first, n_pairs, min_count)
                 if not len(first):
@@ -65,14 +65,14 @@ class PackedDataLoader:
         self.n_pairs = int(self.windows.n_targets.sum())
 
     @staticmethod
-    def _histories(user: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _histories(user: np.ndarray, next_position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First flat position and number of pairs of every user's training part."""
-        target = np.sort(target)
-        begins = np.flatnonzero(np.diff(user[target], prepend=-1))
-        n_pairs = np.diff(begins, append=len(target))
-        first = target[begins] - 1
+        position = np.sort(next_position)
+        begins = np.flatnonzero(np.diff(user[position], prepend=-1))
+        n_pairs = np.diff(begins, append=len(position))
+        first = position[begins] - 1
         starts_history = (first == 0) | (user[first - 1] != user[first])
-        if not (starts_history & (target[begins + n_pairs - 1] - first == n_pairs)).all():
+        if not (starts_history & (position[begins + n_pairs - 1] - first == n_pairs)).all():
             raise UserError("packed training needs a split that trains on the beginning of every history")
         return first, n_pairs
 

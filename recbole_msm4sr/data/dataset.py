@@ -7,24 +7,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
+from numpy.typing import NDArray
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource
 from torch import Tensor
 
-from recbole_msm4sr import compat
-from recbole_msm4sr.data import interactions, sequences
-from recbole_msm4sr.data.filtering import filter_by_inter_num
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.data import sequences
 
 
 class SequenceInteraction(Interaction):
     """The rows of RecBole's data augmentation, with the list fields made when they are asked for.
 
-    RecBole stores every prefix padded to MAX_ITEM_LIST_LENGTH, for every field. Here a row is one number, ``target``:
-    the flat position of its next item. Indexing by rows gives a plain ``Interaction`` with the very tensors that
-    RecBole would hold.
+    RecBole stores every prefix padded to MAX_ITEM_LIST_LENGTH, for every field. Here a row is one number, the flat
+    position of its next item. Indexing by rows gives a plain ``Interaction`` with the very tensors that RecBole would
+    hold.
 
     Args:
         flat: the sorted interactions, one value a field and interaction.
@@ -34,10 +32,10 @@ class SequenceInteraction(Interaction):
         width: MAX_ITEM_LIST_LENGTH.
         user: owner of every interaction; int64 ``[T]``.
         first: flat position of every user's first interaction; int64 ``[n_users]``.
-        target: flat position of every row's next item; int64 ``[N]``.
+        next_position: flat position of every row's next item; int64 ``[N]``.
     """
 
-    _target: Tensor
+    _next_position: Tensor
     _sort_by: tuple[str, ...]
 
     def __init__(
@@ -49,32 +47,32 @@ class SequenceInteraction(Interaction):
         width: int,
         user: Tensor,
         first: Tensor,
-        target: Tensor,
+        next_position: Tensor,
     ) -> None:
         self.flat, self.row_fields, self.list_fields = flat, list(row_fields), dict(list_fields)
         self.length_field, self.width = length_field, width
         self.user, self.first = user, first
-        self._target, self._sort_by = target, ()
+        self._next_position, self._sort_by = next_position, ()
 
     @property
-    def target(self) -> Tensor:
+    def next_position(self) -> Tensor:
         """Flat position of every row's next item; int64 ``[N]``."""
         for field in self._sort_by:
-            key = _gather(self.flat[field], self._target)
+            key = _gather(self.flat[field], self._next_position)
             key = key if key.dim() == 1 else key[:, 0]  # a numerical feature is (value, weight)
-            self._target = _gather(self._target, torch.from_numpy(sequences.stable_argsort(key.numpy())))
+            self._next_position = _gather(self._next_position, torch.from_numpy(sequences.stable_argsort(key.numpy())))
         self._sort_by = ()
-        return self._target
+        return self._next_position
 
     @property
     def start(self) -> Tensor:
         """Flat position of every row's first input; int64 ``[N]``."""
-        pairs = self.user.numpy(), self.first.numpy(), self.target.numpy()
+        pairs = self.user.numpy(), self.first.numpy(), self.next_position.numpy()
         return torch.from_numpy(sequences.first_inputs(*pairs, self.width))
 
     @property
     def length(self) -> int:
-        return len(self._target)
+        return len(self._next_position)
 
     @property
     def interaction(self) -> dict[str, Tensor]:
@@ -112,21 +110,22 @@ class SequenceInteraction(Interaction):
         if not isinstance(index, (slice, Tensor)):
             index = np.asarray(index)
             index = torch.from_numpy(index if index.dtype == bool else index.astype(np.int64, copy=False))
-        return self.of(self.target[index] if isinstance(index, slice) else _gather(self.target, index))
+        return self.of(self.next_position[index] if isinstance(index, slice) else _gather(self.next_position, index))
 
-    def of(self, target: Tensor) -> SequenceInteraction:
-        """Rows of other targets of the same interactions."""
+    def of(self, next_position: Tensor) -> SequenceInteraction:
+        """Rows of other next items of the same interactions."""
         rows = copy.copy(self)
         rows.row_fields, rows.list_fields = list(self.row_fields), dict(self.list_fields)
-        rows._target, rows._sort_by = target, ()
+        rows._next_position, rows._sort_by = next_position, ()
         return rows
 
     def first_pairs(self) -> Tensor:
-        """Targets of the rows that are their user's first pair, int64 ``[users]``; sorts these alone."""
-        target = self._target.numpy()
-        rows = self.of(torch.from_numpy(target[self.first.numpy()[self.user.numpy()[target]] == target - 1]))
+        """Next positions of the rows that are their user's first pair, int64 ``[users]``; sorts these alone."""
+        positions = self._next_position.numpy()
+        is_first = self.first.numpy()[self.user.numpy()[positions]] == positions - 1
+        rows = self.of(torch.from_numpy(positions[is_first]))
         rows._sort_by = self._sort_by
-        return rows.target
+        return rows.next_position
 
     def sort(self, by: Any, ascending: Any = True) -> None:
         """Sort rows stably by columns of the next item; done when the order of all rows is asked for."""
@@ -138,19 +137,19 @@ class SequenceInteraction(Interaction):
             self._sort_by += (field,)
 
     def _reindex(self, index: Tensor) -> None:
-        self._target = _gather(self.target, index)
+        self._next_position = _gather(self.next_position, index)
 
     def _column(self, name: str) -> Tensor:
         if name in self.row_fields:
-            return _gather(self.flat[name], self.target)
+            return _gather(self.flat[name], self.next_position)
         if name == self.length_field:
-            return self.target - self.start
+            return self.next_position - self.start
         return self._lists(self.flat[self.list_fields[name]])
 
     def _lists(self, values: Tensor) -> Tensor:
         column = torch.arange(self.width)
         start = self.start.unsqueeze(1)
-        inside = column < self.target.unsqueeze(1) - start  # [N, L]
+        inside = column < self.next_position.unsqueeze(1) - start  # [N, L]
         rows = _gather(values, (start + column).clamp_(max=len(values) - 1))  # [N, L, ...]
         return rows.masked_fill_(~inside.view(*inside.shape, *[1] * (rows.dim() - 2)), 0)
 
@@ -160,60 +159,76 @@ def _gather(values: Tensor, index: Tensor) -> Tensor:
     return torch.from_numpy(values.numpy()[index.numpy()])
 
 
+def all_interactions(dataset: Any) -> Interaction:
+    """Every interaction of a data set, one a row; of sequences those they are made of."""
+    rows = dataset.inter_feat
+    return rows.flat if isinstance(rows, SequenceInteraction) else rows
+
+
 class VectorisedSequentialDataset(SequentialDataset):
     """RecBole's SequentialDataset without its loops over interactions: the same rows, the same split, row by row.
 
-    Ties in time keep RecBole's order: interactions are sorted by time, then by user, each time stably, after times
-    have become float32; equal times stay in the order of the file.
+    Interactions are sorted by time, then by user, each time stably: equal times stay in the order of the file.
     """
 
     inter_feat: Any
+    #: Interactions are sorted by time already (``processing``).
+    is_in_order: bool = False
+    #: Of every interaction, which of ``benchmark_filename`` it is from; int64 ``[T]``.
+    file_of_row: NDArray[np.int64] | None = None
 
-    def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
-        """RecBole's, and faster where the file of interactions is plain (``interactions.read_plain``)."""
-        if source == FeatureSource.INTERACTION:
-            columns = compat.columns_to_load(self, filepath, source)
-            fields = [field for field, kind in columns if kind is not None]
-            kinds = [kind and kind.value for _, kind in columns]
-            if set(kinds) <= {"token", "float", None} and len(fields) == len(set(fields)):
-                try:
-                    arrays = interactions.read_plain(
-                        filepath, self.config["field_separator"], self.config["encoding"], kinds
-                    )
-                    return pd.DataFrame(dict(zip(fields, arrays, strict=True)), copy=False)
-                except interactions.NotPlainError:
-                    self.logger.debug(f"[{filepath}] is no plain file, and read by the general parser.")
-        return super()._load_feat(filepath, source)
-
-    def _filter_inter_by_user_or_item(self) -> None:
-        if self.user_feat is not None or self.item_feat is not None:  # without either RecBole copies all, to no effect
-            super()._filter_inter_by_user_or_item()
-
-    def _filter_by_inter_num(self) -> None:
-        filter_by_inter_num(self)
+    def _benchmark_presets(self) -> None:
+        """Nothing: split files hold single interactions, too, and become sequences as one file does."""
 
     def data_augmentation(self) -> None:
         """Turn the interactions into (prefix, next item) rows; see ``SequenceInteraction``."""
         self._aug_presets()
         self._check_field("uid_field", "time_field")
-        flat = self.inter_feat
-        time = flat[self.time_field].numpy()
-        time = time if time.ndim == 1 else time[..., 0]  # a numerical feature is (value, weight)
-        order = torch.from_numpy(sequences.chronological(flat[self.uid_field].numpy(), time))
+        flat, user = self.inter_feat, self.inter_feat[self.uid_field].numpy()
+        if self.is_in_order:
+            order = sequences.stable_argsort(user)
+        else:
+            time = flat[self.time_field].numpy()
+            time = time if time.ndim == 1 else time[..., 0]  # a numerical feature is (value, weight)
+            order = sequences.chronological(user, time)
         for field in flat:
-            flat[field] = _gather(flat[field], order)
-        user = flat[self.uid_field]
-        target, first = sequences.prefixes(user.numpy())
+            flat[field] = _gather(flat[field], torch.from_numpy(order))
+        if self.file_of_row is not None:
+            self.file_of_row = self.file_of_row[order]
+        next_position, first = sequences.prefixes(flat[self.uid_field].numpy())
         self.inter_feat = SequenceInteraction(
             flat,
             flat.columns,
             {getattr(self, f"{f}_list_field"): f for f in flat if f != self.uid_field},
             self.item_list_length_field,
             self.max_item_list_len,
-            user,
+            flat[self.uid_field],
             torch.from_numpy(first),
-            torch.from_numpy(target),
+            torch.from_numpy(next_position),
         )
+
+    def build(self) -> list[VectorisedSequentialDataset]:
+        """Split by ``eval_args``, or by the files of ``benchmark_filename``.
+
+        Raises:
+            UserError: the files do not follow each other in time.
+        """
+        if self.file_of_row is None:
+            return super().build()
+        self._change_feat_format()
+        self.data_augmentation()
+        file, rows = self.file_of_row, self.inter_feat
+        position = rows.next_position.numpy()
+        (wrong,) = np.nonzero(file[position] < file[position - 1])
+        if len(wrong):
+            late, early = (self.benchmark_filename_list[file[position[wrong[0]] - k]] for k in (0, 1))
+            user = self.id2token(self.uid_field, int(rows.user[position[wrong[0]]]))
+            raise UserError(
+                f"user {user!r} has an interaction of the file {late} after one of {early}: a sequential model needs "
+                "each user's training interactions before those held out"
+            )
+        self._drop_unused_col()
+        return [self.copy(rows.of(torch.from_numpy(position[file[position] == k]))) for k in range(3)]
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[VectorisedSequentialDataset]:
         """RecBole's leave-one-out split; ``leave_one_mode`` is valid_and_test, valid_only or test_only."""

@@ -37,6 +37,7 @@ from recbole_msm4sr.data.feature_files import (
     stream_values,
     write_tokens,
 )
+from recbole_msm4sr.data.sequences import ranges
 
 _VERIFY_BLOCK = 1 << 22  # values checked at a time: 8 MiB of float16
 
@@ -199,9 +200,7 @@ class FeatureStore:
         count = np.where(absent, 0, self.offsets[position + 1] - start)
         offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
         np.cumsum(count, out=offsets[1:])
-        row_index: npt.NDArray[np.int64] = np.arange(offsets[-1], dtype=np.int64)
-        row_index += np.repeat(start - offsets[:-1], count)
-        return offsets, row_index
+        return offsets, ranges(start, count)
 
     def check_checksums(self) -> None:
         """Read all files: each must be, byte for byte, what was written.

@@ -1,12 +1,103 @@
-"""RecBole's filter by number of interactions (k-core and other intervals), on whole arrays."""
+"""RecBole's filters of interactions, on whole arrays; each says what it leaves out."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from recbole_msm4sr.core.errors import UserError
+
+#: Opening bracket, lower end, upper end, closing bracket.
+Interval = tuple[str, float, float, str]
+
+
+def note(dataset: Any, text: str) -> None:
+    """Keep a line for the log of the run, which is opened after the data has been read."""
+    dataset.notes = [*getattr(dataset, "notes", []), text]
+
+
+def parse_intervals(text: Any, key: str) -> list[Interval] | None:
+    """Read ``[5,inf)`` or ``[2,4];(7,9)``; ``None`` stays ``None``.
+
+    Args:
+        text: the setting's value; YAML has made a list of ``[2,4]``.
+        key: its name, for the message.
+
+    Raises:
+        UserError: it is not such an interval, or nothing lies in it.
+    """
+    if text is None:
+        return None
+    intervals = []
+    for part in str(text).split(";"):
+        part = part.strip()
+        ends = part[1:-1].split(",")
+        try:
+            low, high = map(float, ends)
+        except ValueError:
+            low, high = math.nan, math.nan
+        is_closed = part[:1] == "[" and part[-1:] == "]"
+        if part[:1] not in ("[", "(") or part[-1:] not in ("]", ")") or not (low < high or (low == high and is_closed)):
+            raise UserError(
+                f"{key} must be an interval such as [5,inf) or [2,4], or several between semicolons, the lower end "
+                f"first; it is {text!r}"
+            )
+        intervals.append((part[0], low, high, part[-1]))
+    return intervals
+
+
+def filter_by_value(dataset: Any) -> None:
+    """``Dataset._filter_by_field_value``, for ``val_interval``; a mistake in it is one clear line.
+
+    Raises:
+        UserError: a column is not read, or what it may hold is not given as its type needs it.
+    """
+    wanted = dataset.config["val_interval"]
+    if wanted is not None and not isinstance(wanted, Mapping):
+        raise UserError(f"val_interval must be a mapping such as {{rating: '[3,inf)'}}; it is {wanted!r}")
+    for field, allowed in (wanted or {}).items():
+        key = f"val_interval of {field}"
+        kind = dataset.field2type.get(field)
+        if kind is None or kind.value.endswith("_seq"):
+            columns = ", ".join(name for name, kind in dataset.field2type.items() if not kind.value.endswith("_seq"))
+            raise UserError(f"{key}: no such column of tokens or numbers is read; these are: {columns} (see load_col)")
+        intervals = parse_intervals(allowed, key) if kind.value == "float" else None
+        if intervals is None and not isinstance(allowed, (list, tuple)):
+            raise UserError(f"{key} must be a list of tokens, such as [a, b]; it is {allowed!r}")
+        for feat in dataset.field2feats(field):
+            column = feat[field]
+            is_in = dataset._within_intervals(column.to_numpy(), intervals) if intervals else column.isin(allowed)
+            kept = np.asarray(is_in)
+            if not kept.all():
+                note(dataset, f"val_interval: {np.sum(~kept):,} of {len(feat):,} rows are left out by {field}")
+                feat.drop(feat.index[~kept], inplace=True)
+
+
+def filter_by_attributes(dataset: Any) -> None:
+    """``Dataset._filter_inter_by_user_or_item``: interactions of users or items that have no attributes go.
+
+    With ``filter_inter_by_user_or_item`` and where a .user or .item file is read.
+    """
+    if dataset.config["filter_inter_by_user_or_item"] is not True:
+        return
+    for name, field in (("user", dataset.uid_field), ("item", dataset.iid_field)):
+        attributes, tokens = getattr(dataset, f"{name}_feat"), dataset.inter_feat[field]
+        if attributes is None:
+            continue
+        known = tokens.isin(attributes[field])
+        if not known.all():
+            note(
+                dataset,
+                f"{np.sum(~known):,} of {len(known):,} interactions are left out: {tokens[~known].nunique():,} of "
+                f"{tokens.nunique():,} {name}s are not in {dataset.dataset_name}.{name} "
+                "(filter_inter_by_user_or_item: false keeps them)",
+            )
+            dataset.inter_feat = dataset.inter_feat[known]
 
 
 def filter_by_inter_num(dataset: Any) -> None:
@@ -18,11 +109,15 @@ def filter_by_inter_num(dataset: Any) -> None:
     Args:
         dataset: RecBole's data set while its tables are frames of tokens; ``inter_feat``, ``user_feat`` and
             ``item_feat`` are replaced. Reads user_inter_num_interval and item_inter_num_interval.
+
+    Raises:
+        UserError: an interval cannot be read.
     """
     sides = []
     for name, field in (("user", dataset.uid_field), ("item", dataset.iid_field)):
-        intervals = dataset._parse_intervals_str(dataset.config[f"{name}_inter_num_interval"])
-        if field is not None and intervals:
+        key = f"{name}_inter_num_interval"
+        intervals = parse_intervals(dataset.config[key], key)
+        if intervals and any(low > 0 or high < math.inf for _, low, high, _ in intervals):
             sides.append(_Side(dataset, f"{name}_feat", field, intervals))
     kept = np.ones(len(dataset.inter_feat), dtype=bool)
     n_kept = -1
@@ -34,13 +129,18 @@ def filter_by_inter_num(dataset: Any) -> None:
     for side in sides:
         side.drop_attributes()
     if not kept.all():
+        note(
+            dataset,
+            f"{np.sum(~kept):,} of {len(kept):,} interactions are left out: their users or items have too few or too "
+            "many (user_inter_num_interval, item_inter_num_interval)",
+        )
         dataset.inter_feat = dataset.inter_feat[kept].reset_index(drop=True)
 
 
 class _Side:
     """The users, or the items, of the interactions, and how many interactions they may have."""
 
-    def __init__(self, dataset: Any, feat: str, field: str, intervals: list[tuple[str, float, float, str]]) -> None:
+    def __init__(self, dataset: Any, feat: str, field: str, intervals: list[Interval]) -> None:
         self.dataset, self.feat, self.field, self.intervals = dataset, feat, field, intervals
         column = dataset.inter_feat[field].astype("category").cat
         self.codes, self.tokens = column.codes.to_numpy(), column.categories

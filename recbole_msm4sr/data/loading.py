@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import sha256_of_file
-from recbole_msm4sr.data.atomic_file import read_header
+from recbole_msm4sr.data.checks import check_parts, check_settings, interaction_files, samples_negatives
 from recbole_msm4sr.data.dataloader import PackedDataLoader
-from recbole_msm4sr.data.dataset import SequenceInteraction
+from recbole_msm4sr.data.dataset import SequenceInteraction, all_interactions
+from recbole_msm4sr.data.negatives import FixedNegatives
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,9 @@ class Data:
         dataset: the whole, as the model's data set class loads it.
         parts: its train, valid and test parts.
         evaluated: what of the valid and test parts is evaluated; with ``eval_target_below`` the rows of rare targets.
-        fingerprint: ``interactions``, the hash of the atomic files, and one entry for every modality used.
+        fingerprint: hashes. ``interactions``: of the atomic files; one of every modality used; and of what the filters
+            leave, ``users_and_targets``, the evaluated pairs of tokens, and ``items``, the tokens of all items. Figures
+            of two runs are comparable where the last two agree.
     """
 
     dataset: Any
@@ -40,13 +40,18 @@ class Data:
     evaluated: tuple[Any, Any]
     fingerprint: dict[str, str]
 
+    @property
+    def notes(self) -> list[str]:
+        """What was left out or put in another order than RecBole's, a line each."""
+        return getattr(self.dataset, "notes", [])
+
     def training_counts(self) -> NDArray[np.int64]:
         """Training interactions of every item id, those that are only inputs included; int64 ``[n_items]``."""
         _, valid, test = self.parts
-        every = getattr(self.dataset.inter_feat, "flat", self.dataset.inter_feat)  # sequences: of prefixes
         field, n_items = self.dataset.iid_field, self.dataset.item_num
         whole, *held_out = (
-            np.bincount(rows[field].numpy(), minlength=n_items) for rows in (every, valid.inter_feat, test.inter_feat)
+            np.bincount(rows[field].numpy(), minlength=n_items)
+            for rows in (all_interactions(self.dataset), valid.inter_feat, test.inter_feat)
         )
         return whole - sum(held_out)
 
@@ -57,23 +62,20 @@ def load(config: Any) -> Data:
     RecBole's own ``create_dataset`` and ``data_preparation`` are not used: they unpickle what lies in checkpoint_dir.
 
     Raises:
-        UserError: the data set is not there, lacks a column, or its features do not fit.
+        UserError: the data set is not there, cannot be read or split as asked, or its features do not fit.
     """
-    folder = Path(config["data_path"])
-    _require_files(config, folder)
+    check_settings(config)
+    files = interaction_files(config)
     with ThreadPoolExecutor(1) as beside:  # hashing leaves the interpreter to the reading
-        content_hash = beside.submit(_hash_atomic_files, config, folder)
-        dataset, (train, valid, test) = _read_and_split(config, folder)
-    for name, part in (("validation", valid), ("test", test)):
-        if len(part) == 0:
-            raise UserError(
-                f"data set {folder}: the {name} part is empty: users need four interactions, "
-                "and eval_args must hold out both validation and test"
-            )
+        content_hash = beside.submit(_hash_files, config, files)
+        dataset, (train, valid, test) = _read_and_split(config)
     fingerprint = {"interactions": content_hash.result(), **getattr(dataset, "feature_fingerprints", {})}
     data = Data(dataset, (train, valid, test), (valid, test), fingerprint)
     below = config["eval_target_below"]
-    return data if below is None else replace(data, evaluated=_of_rare_targets(data, below))
+    if below is not None:
+        data = replace(data, evaluated=_of_rare_targets(data, below))
+    fingerprint.update(_hash_evaluated(data))
+    return data
 
 
 def _of_rare_targets(data: Data, below: int) -> tuple[Any, Any]:
@@ -93,7 +95,8 @@ def _of_rare_targets(data: Data, below: int) -> tuple[Any, Any]:
     return valid, test
 
 
-def _read_and_split(config: Any, folder: Path) -> tuple[Any, tuple[Any, Any, Any]]:
+def _read_and_split(config: Any) -> tuple[Any, list[Any]]:
+    folder = Path(config["data_path"])
     try:
         dataset = config.spec.dataset_class(config)
         for attribute in config.item_attributes:
@@ -103,11 +106,13 @@ def _read_and_split(config: Any, folder: Path) -> tuple[Any, tuple[Any, Any, Any
                 raise UserError(
                     f"{config['model']} needs the item attribute {attribute!r}: add the column to {where}{hidden}"
                 )
-        return dataset, tuple(dataset.build())
+        parts = dataset.build()
     except UserError:
         raise
-    except (ValueError, KeyError, NotImplementedError) as error:
+    except (ValueError, KeyError, IndexError, NotImplementedError) as error:  # RecBole's own refusals
         raise UserError(f"data set {folder}: {' '.join(str(error).split())}") from error
+    check_parts(config, dataset, parts)
+    return dataset, parts
 
 
 def loaders(config: Any, data: Data) -> tuple[Any, Any, Any]:
@@ -128,58 +133,67 @@ def loaders(config: Any, data: Data) -> tuple[Any, Any, Any]:
     )
 
 
-def _samplers(config: Any, data: Data) -> Sequence[Any]:
-    """RecBole's samplers of negatives for train, valid and test; none where nothing is sampled.
-
-    Ranking all items, sequential models have no use for the set that RecBole would make for every user.
-    """
-    ranks_all = all(config["eval_args"]["mode"][phase] == "full" for phase in ("valid", "test"))
-    samples_none = config["train_neg_sample_args"]["distribution"] == "none"
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and ranks_all and samples_none:
-        return None, None, None
-    return create_samplers(config, data.dataset, list(data.parts))
-
-
-def _require_files(config: Any, folder: Path) -> None:
-    """Check that the data set is there before RecBole offers to download one; make ``demo`` on first use."""
-    inter = folder / f"{config['dataset']}.inter"
-    if not inter.is_file() and config["dataset"] == "demo":
-        getLogger().info(f"generating the demo data set in {folder} (python -m dataset_prep demo)")
-        made = subprocess.run([sys.executable, "-m", "dataset_prep", "demo", "--out", str(folder)], check=False)
-        if made.returncode != 0:
-            raise UserError(f"the demo data set could not be generated in {folder}; see the message above")
-    if not inter.is_file():
-        raise UserError(f"there is no data set {inter}: set data_path to the folder that holds {config['dataset']}/")
-    user, item, time = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"]
-    _require_columns(config, inter, {user: "token", item: "token", time: "float"})
-    items = folder / f"{config['dataset']}.item"
-    columns = config["load_col"]  # None: all of them
-    if items.is_file() and (columns is None or "item" in columns):
-        _require_columns(config, items, {item: "token"})
+def _samplers(config: Any, data: Data) -> list[Any]:
+    """Samplers of negatives for train, valid and test: RecBole's, ours for sampled evaluation, or none."""
+    if not samples_negatives(config):
+        return [None, None, None]
+    samplers = list(create_samplers(config, data.dataset, list(data.parts)))
+    for place, phase in ((1, "valid"), (2, "test")):
+        if config["eval_args"]["mode"][phase] != "full":
+            samplers[place] = _fixed_negatives(config, data, phase)
+    return samplers
 
 
-def _require_columns(config: Any, path: Path, needed: Mapping[str, str]) -> None:
-    """Check an atomic file's columns and their types; RecBole would sort tokens of time in the order they appear in."""
-    header = read_header(path, config["field_separator"], config["encoding"])
-    if header[0].startswith("\ufeff"):
-        raise UserError(f"{path} starts with a byte order mark: save it without one, or set encoding to utf-8-sig")
-    types = {field: kind for field, _, kind in (column.partition(":") for column in header)}
-    for field, kind in needed.items():
-        if field not in types:
-            columns = ", ".join(f"{name}:{kind}" for name, kind in needed.items())
-            raise UserError(
-                f"{path} has no column {field!r} in its first line ({', '.join(header)}): it needs {columns}; other "
-                "names are set by USER_ID_FIELD, ITEM_ID_FIELD and TIME_FIELD"
-            )
-        if types[field] != kind:
-            found = f"is of the type {types[field]!r}" if types[field] else "has no type"
-            raise UserError(f"{path}: {field} {found} in its first line: write {field}:{kind}")
+def _fixed_negatives(config: Any, data: Data, phase: str) -> FixedNegatives:
+    weight = np.bincount(_column(data.dataset, data.dataset.iid_field), minlength=data.dataset.item_num) * 1.0
+    if config[f"{phase}_neg_sample_args"]["distribution"] == "uniform":
+        weight[:] = 1
+    weight[0] = 0  # padding
+    users, items = _known(data, phase)
+    if config["repeatable"]:  # users may come back to what they know: the targets alone are never negatives
+        users, items = users[:0], items[:0]
+    return FixedNegatives(phase, config["seed"], users, items, weight, data.dataset.user_num)
 
 
-def _hash_atomic_files(config: Any, folder: Path) -> str:
+def _known(data: Data, phase: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """User and item of all interactions that an evaluation knows of: in validation not those of the test part."""
+    users, items = (_column(data.dataset, field) for field in (data.dataset.uid_field, data.dataset.iid_field))
+    rows = data.parts[2].inter_feat
+    if phase == "test":
+        return users, items
+    if isinstance(rows, SequenceInteraction):
+        is_known = np.ones(len(users), dtype=bool)
+        is_known[rows.next_position.numpy()] = False
+        return users[is_known], items[is_known]
+    train, valid = data.parts[:2]
+    return (
+        np.concatenate([_column(part, data.dataset.uid_field) for part in (train, valid)]),
+        np.concatenate([_column(part, data.dataset.iid_field) for part in (train, valid)]),
+    )
+
+
+def _column(dataset: Any, field: str) -> NDArray[np.int64]:
+    return all_interactions(dataset)[field].numpy()
+
+
+def _hash_files(config: Any, interactions: list[Path]) -> str:
+    """Of the bytes of the atomic files, with their names' endings."""
+    folder, name = Path(config["data_path"]), config["dataset"]
     digest = hashlib.sha256()
-    for suffix in ("inter", "user", "item"):
-        path = folder / f"{config['dataset']}.{suffix}"
+    for path in [*interactions, folder / f"{name}.user", folder / f"{name}.item"]:
         if path.is_file():
-            digest.update(f"{suffix} {sha256_of_file(path)}\n".encode())
+            digest.update(f"{path.name.removeprefix(f'{name}.')} {sha256_of_file(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _hash_evaluated(data: Data) -> dict[str, str]:
+    """Of what a table's rows must share, whatever order it comes in: evaluated pairs of tokens, and all items."""
+    user_of, item_of = (
+        pd.util.hash_array(data.dataset.field2id_token[field].astype(object))
+        for field in (data.dataset.uid_field, data.dataset.iid_field)
+    )
+    pairs = hashlib.sha256()
+    for part in data.evaluated:
+        users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))
+        pairs.update(np.sort(user_of[users] * np.uint64(0x9E3779B97F4A7C15) ^ item_of[items]).tobytes())
+    return {"users_and_targets": pairs.hexdigest(), "items": hashlib.sha256(np.sort(item_of[1:]).tobytes()).hexdigest()}

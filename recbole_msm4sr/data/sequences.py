@@ -1,7 +1,7 @@
 """Users' histories as flat arrays: order, prefixes, leave-one-out split, packed windows. Arrays in, arrays out.
 
 A *pair* is an input sequence and its next item. Interactions lie in one flat array, user by user, each user's in
-order; a pair is named by the flat position of its next item, ``target``, and reads the inputs before it.
+order; a pair is named by the flat position of its next item, ``next_position``, and reads the inputs before it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 Int = NDArray[np.int64]
@@ -38,21 +37,40 @@ class Windows:
 
 
 def stable_argsort(values: NDArray) -> Int:
-    """``np.argsort(values, kind="stable")``, ten times as fast for ids and for float32: torch sorts int32 by radix."""
-    if values.dtype == np.float32 and not np.isnan(values).any():
-        keys = (values + np.float32(0)).view(np.int32)  # -0 becomes 0; the bits of positive floats are in order,
-        keys[keys < 0] ^= 0x7FFFFFFF  # those of negative ones in reverse
-    elif values.dtype.kind == "i" and len(values) and -(2**31) <= values.min() <= values.max() < 2**31:
-        keys = values.astype(np.int32, copy=False)
-    else:
+    """``np.argsort(values, kind="stable")``, five times as fast for whole numbers: numpy sorts 16 bits by radix."""
+    if not len(values) or not (values.min() > -(2**62) and values.max() < 2**62):  # NaN, too
         return np.argsort(values, kind="stable")
-    return torch.sort(torch.from_numpy(keys), stable=True).indices.numpy()
+    whole = values.astype(np.int64)
+    if values.dtype.kind == "f" and (whole != values).any():
+        return np.argsort(values, kind="stable")
+    whole -= whole.min()
+    order = np.argsort(whole.astype(np.uint16), kind="stable")
+    for shift in range(16, int(whole.max()).bit_length(), 16):
+        order = order[np.argsort((whole >> shift).astype(np.uint16)[order], kind="stable")]
+    return order
 
 
 def chronological(user: Int, time: NDArray) -> Int:
     """Order of interactions by user, then by time, ties as they come; int64 ``[T]``."""
     by_time = stable_argsort(time)
-    return by_time[stable_argsort(user.astype(np.int32)[by_time])]
+    return by_time[stable_argsort(user[by_time])]
+
+
+def count_swapped(user: Int, time: NDArray[np.float64], by_time: Int) -> int:
+    """Neighbours in users' histories that would change places if times were float32.
+
+    Args:
+        user: owner of every interaction, int64 ``[T]``.
+        time: float64 ``[T]``.
+        by_time: the order by time, ties as they come; int64 ``[T]``.
+    """
+    single = time.astype(np.float32)
+    if (single == time).all():
+        return 0
+    order = by_time[stable_argsort(user[by_time])]
+    earlier, later = order[:-1], order[1:]
+    tied = (user[earlier] == user[later]) & (single[earlier] == single[later])
+    return int((tied & (earlier > later)).sum())  # tied in float64, too, they are in the order of the file
 
 
 def prefixes(user: Int) -> tuple[Int, Int]:
@@ -62,7 +80,7 @@ def prefixes(user: Int) -> tuple[Int, Int]:
         user: owner of every interaction, int64 ``[T]``, each user's interactions adjacent.
 
     Returns:
-        ``target``, int64 ``[N]``, and ``first``, the flat position of every user's first interaction, int64
+        ``next_position``, int64 ``[N]``, and ``first``, the flat position of every user's first interaction, int64
         ``[max(user) + 1]``.
     """
     is_first = np.ones(len(user), dtype=bool)
@@ -73,10 +91,10 @@ def prefixes(user: Int) -> tuple[Int, Int]:
     return np.flatnonzero(~is_first), first
 
 
-def first_inputs(user: Int, first: Int, target: Int, max_length: int) -> Int:
+def first_inputs(user: Int, first: Int, next_position: Int, max_length: int) -> Int:
     """Flat position of every pair's first input, the prefix cut to its last ``max_length`` items; int64 ``[N]``."""
-    start = first[user[target]]
-    return np.maximum(start, target - max_length, out=start)
+    start = first[user[next_position]]
+    return np.maximum(start, next_position - max_length, out=start)
 
 
 def leave_one_out(user: Int, begin: Int, n_held_out: int) -> list[Int]:
@@ -87,11 +105,11 @@ def leave_one_out(user: Int, begin: Int, n_held_out: int) -> list[Int]:
 
     Args:
         user: owner of every interaction, int64 ``[T]``, each user's interactions adjacent.
-        begin: targets of all users' first pairs, in order of time; int64 ``[users with a pair]``.
+        begin: next positions of all users' first pairs, in order of time; int64 ``[users with a pair]``.
         n_held_out: 2 for validation and test, 1 for one of them.
 
     Returns:
-        The targets of ``n_held_out + 1`` parts: train, then the held-out parts.
+        The next positions of ``n_held_out + 1`` parts: train, then the held-out parts.
     """
     n_pairs = np.bincount(user)[user[begin]] - 1
     end, held_out = begin + n_pairs, np.minimum(n_held_out, n_pairs - 1)
@@ -149,16 +167,16 @@ def cut_windows(first: Int, n_pairs: Int, max_length: int, stride: int) -> Windo
     extra = -(-np.maximum(n_pairs - max_length, 0) // stride)
     count = 1 + extra
     history = np.repeat(np.arange(len(first)), count)
-    number = np.arange(len(history)) - np.repeat(np.cumsum(count) - count, count)
+    number = ranges(np.zeros_like(count), count)
     end = np.minimum(max_length + number * stride, n_pairs[history])  # inputs of the history read so far
     previous = np.where(number == 0, 0, max_length + (number - 1) * stride)
     length = np.minimum(end, max_length)
     return Windows(start=first[history] + end - length, length=length, skip=length - (end - previous))
 
 
-def prefix_windows(target: Int, start: Int) -> Windows:
+def prefix_windows(next_position: Int, start: Int) -> Windows:
     """RecBole's way as windows: one per pair, whose last position alone is a target."""
-    length = target - start
+    length = next_position - start
     return Windows(start=start, length=length, skip=length - 1)
 
 

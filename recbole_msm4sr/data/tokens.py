@@ -39,3 +39,10 @@ def token_problem(token: object) -> str | None:
     except UnicodeEncodeError:
         return "is not valid Unicode"
     return None
+
+
+def text_problem(text: str) -> str | None:
+    """Why ``text`` cannot be an attribute's token, in a few fixed words; None if it can."""
+    if CONTROL_CHARACTER.search(text):
+        return "holds a control character"
+    return "is RecBole's padding" if text == PADDING else None

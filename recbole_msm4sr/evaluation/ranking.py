@@ -21,7 +21,8 @@ from tqdm import tqdm
 from recbole_msm4sr.core.distributed import own_share
 from recbole_msm4sr.core.errors import DivergedError
 from recbole_msm4sr.core.gather import sum_over_ranks
-from recbole_msm4sr.data.dataset import SequenceInteraction
+from recbole_msm4sr.data.dataset import SequenceInteraction, all_interactions
+from recbole_msm4sr.data.sequences import ranges
 from recbole_msm4sr.model.base import PackedSequentialRecommender
 
 #: Users and items of a block of scores: 2 MiB, which stays in the cache while it is compared.
@@ -103,11 +104,11 @@ def encoded_users(
     """
     rows: SequenceInteraction = part.inter_feat
     item_of, device = rows.flat[part.iid_field], model.item_vectors().device
-    blocks = (rows.target - rows.start).argsort(stable=True).split(users_at_once)
+    blocks = (rows.next_position - rows.start).argsort(stable=True).split(users_at_once)
     for block in tqdm(own_share(blocks), desc="Evaluate", ncols=100, disable=not show_progress):
         taken = rows.take(block)
         inputs = {name: taken[name].to(device) for name in (model.ITEM_SEQ, model.ITEM_SEQ_LEN)}
-        yield block, model.user_vectors(inputs), item_of[taken.target].to(device)
+        yield block, model.user_vectors(inputs), item_of[taken.next_position].to(device)
 
 
 class History:
@@ -118,7 +119,7 @@ class History:
     """
 
     def __init__(self, dataset: Any) -> None:
-        feat = getattr(dataset.inter_feat, "flat", dataset.inter_feat)
+        feat = all_interactions(dataset)
         users = feat[dataset.uid_field].numpy()
         self._items = feat[dataset.iid_field].numpy()[users.argsort(kind="stable")]
         self._start = np.concatenate([[0], np.bincount(users, minlength=dataset.user_num).cumsum()])
@@ -132,8 +133,7 @@ class History:
         """The distinct (row of ``users``, item) pairs of all their interactions, int64 ``[P]`` each."""
         count = self.length_of(users)
         row = np.repeat(np.arange(len(users)), count)
-        within = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
-        pairs = np.unique(row * self._n_items + self._items[self._start[users][row] + within])
+        pairs = np.unique(row * self._n_items + self._items[ranges(self._start[users], count)])
         return pairs // self._n_items, pairs % self._n_items
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 from tabulate import tabulate
 
+from recbole_msm4sr.data.dataset import all_interactions
+
 
 class _LastStage(BaseModel):
     best_epoch: int | None
@@ -39,7 +41,8 @@ class RecordedRun(BaseModel):
 def evaluation_settings(config: Any) -> dict[str, Any]:
     """What must agree for two runs' metrics to be comparable."""
     keys = ("eval_args", "eval_target_below", "MAX_ITEM_LIST_LENGTH", "rm_dup_inter", "val_interval")
-    return {key: config[key] for key in (*keys, "user_inter_num_interval", "item_inter_num_interval")}
+    filters = ("user_inter_num_interval", "item_inter_num_interval", "benchmark_filename")
+    return {key: config[key] for key in (*keys, *filters)}
 
 
 def tested_on(data: Mapping[str, Any], size: Mapping[str, int]) -> dict[str, Any]:
@@ -53,6 +56,8 @@ def describe_evaluation(settings: Mapping[str, Any]) -> str:
     """How models are tested, in a few words, from ``eval_args`` and ``eval_target_below``."""
     args, below = settings["eval_args"], settings["eval_target_below"]
     split = "leave-one-out" if "LS" in args["split"] else f"split {args['split']}"
+    if settings.get("benchmark_filename"):
+        split = f"split by the files {', '.join(settings['benchmark_filename'])}"
     ranks_all = args["mode"] in ("full", {"valid": "full", "test": "full"})
     ranked = "all items ranked" if ranks_all else f"items ranked: {args['mode']}"
     users = f", users whose target has fewer than {below} training interactions" if below else ""
@@ -61,7 +66,7 @@ def describe_evaluation(settings: Mapping[str, Any]) -> str:
 
 def size_of(dataset: Any) -> dict[str, int]:
     """Number of ``users``, ``items`` and ``interactions`` of a data set, without padding."""
-    interactions = getattr(dataset.inter_feat, "flat", dataset.inter_feat)
+    interactions = all_interactions(dataset)
     return {"users": dataset.user_num - 1, "items": dataset.item_num - 1, "interactions": len(interactions)}
 
 

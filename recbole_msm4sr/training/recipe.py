@@ -80,6 +80,8 @@ def _run(
     log, began = getLogger(), perf_counter()
     log.info(f"{config['model']} on {config['dataset']}; this run's files: {folder.path}")
     log.info(run_table.describe_data(data.dataset))
+    for line in data.notes:
+        log.warning(line)
     folder.write_json(
         "environment.json",
         {"versions": environment(), "processes": world_size(), "data": data.fingerprint},

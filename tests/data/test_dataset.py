@@ -174,12 +174,12 @@ ODD_TOKENS = ["007", "7", "7.0", "1e3", "NA", "", "nan", "é", "日本", "a b", 
 def odd_data(tmp_path: Path) -> dict[str, Any]:
     """Data set ``x`` with the columns user, item, time, rating, place and its users' and items' attributes.
 
-    Users, items and places are odd tokens, some missing; times and ratings are missing here and there.
+    Users, items and places are odd tokens, some missing; ratings are missing here and there.
     """
     rng = np.random.default_rng(5)
     lines = ["user_id:token,item_id:token,timestamp:float,rating:float,place:token"]
     for _ in range(400):
-        time = rng.choice(["", "NaN", "-1", "1e3", "1.5", *map(str, range(20))])
+        time = rng.choice(["-1", "1e3", "1.5", *map(str, range(20))])
         cells = [f"{rng.choice(['', 'u', '0'])}{rng.integers(20)}", rng.choice(ODD_TOKENS), time]
         lines.append(",".join([*cells, rng.choice(["", "1", "2.5", "5"]), rng.choice(ODD_TOKENS[:8])]))
     folder = tmp_path / "data" / "x"
@@ -248,14 +248,6 @@ def test_a_file_that_is_not_plain_gives_the_same_rows(odd_data: dict[str, Any], 
         assert mine.field2id_token["item_id"].tolist() == same.field2id_token["item_id"].tolist()
 
 
-def test_a_plain_file_is_not_read_by_the_general_parser(
-    write_inter: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = Config("SASRec", "x", config_dict=write_inter(0))
-    monkeypatch.setattr(Dataset, "_load_feat", None)
-    assert len(VectorisedSequentialDataset(config).inter_feat) > 100
-
-
 def test_what_is_kept_of_an_interaction_does_not_grow_with_the_length_of_histories(tmp_path: Path) -> None:
     """RecBole keeps 20 bytes for each of MAX_ITEM_LIST_LENGTH positions."""
     folder = tmp_path / "data" / "x"
@@ -273,18 +265,29 @@ def test_what_is_kept_of_an_interaction_does_not_grow_with_the_length_of_histori
     assert sum(value.nbytes for value in tensors.values()) <= 40 * len(rows)
 
 
-def test_equal_times_keep_the_order_of_the_file(tmp_path: Path) -> None:
-    """Times that differ by less than a float32 can tell are equal too, as in RecBole."""
+@pytest.mark.parametrize("model", ["SASRec", "LightGCN"])
+@pytest.mark.parametrize(("precision", "last_three"), [("float64", "dfe"), ("float32", "fde")])
+def test_times_are_sorted_as_they_were_read_or_as_float32(
+    tmp_path: Path, model: str, precision: str, last_three: str
+) -> None:
+    """float32 takes 1.5e9 + 1 and + 2 for equal, and leaves them in the order of the file."""
     folder = tmp_path / "data" / "x"
     folder.mkdir(parents=True)
-    times = {"c": 1_500_000_001, "a": 1_500_000_000, "d": 1_500_000_002, "b": 1_400_000_000, "e": 1_600_000_000}
-    lines = [f"u\t{item}\t{time}" for item, time in times.items()]
+    times = {"f": 1_500_000_002, "a": 1_400_000_000, "d": 1_500_000_001, "b": 1_400_001_000, "e": 1_600_000_000}
+    lines = [f"{user}\t{item}\t{time}" for user in "vw" for item, time in times.items()]
     (folder / "x.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *lines, ""]))
-    ours, theirs = assert_same_split("SASRec", "x", {"data_path": str(tmp_path / "data")})
-    for test in (ours[2], theirs[2]):
-        row = test.inter_feat[0:1]
-        items = [*row["item_id_list"][0, :4].tolist(), int(row["item_id"])]
-        assert "".join(test.id2token("item_id", items)) == "bcade"
+    settings = {"data_path": str(tmp_path / "data"), "time_precision": precision}
+    config = Config(model, "x", config_dict=settings)
+    dataset = config.spec.dataset_class(config)
+    train, *held_out = dataset.build()
+    if model == "SASRec":
+        theirs = SequentialDataset(Config(model, "x", config_dict=settings)).build()
+        for mine, stock in zip((train, *held_out), theirs, strict=True):
+            assert_same_rows(mine.inter_feat, stock.inter_feat)
+    last = [set(part.id2token("item_id", part.inter_feat["item_id"])) for part in held_out]
+    assert last == [{last_three[1]}, {last_three[2]}]
+    swapped = [line for line in getattr(dataset, "notes", []) if "would swap 2 pairs of neighbours" in line]
+    assert len(swapped) == (precision == "float64")
 
 
 def test_inter_matrix_is_recboles(write_inter: Callable[..., dict[str, Any]]) -> None:

@@ -21,7 +21,6 @@ INTERVALS = [
     (None, "[2,4];[7,9)"),
     ("[4,12];[1,2]", "[3,20];[1,1]"),  # with attributes, the lower end of the first one counts
     ("[2,4];[7,9)", "(1,inf)"),
-    ("nonsense", "[4,inf)"),
     ("[500,inf)", "[0,inf)"),
 ]
 HEADER = "user_id:token\titem_id:token\ttimestamp:float"

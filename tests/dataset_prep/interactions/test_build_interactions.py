@@ -27,7 +27,7 @@ from dataset_prep.readers.events import Event
 from dataset_prep.readers.rejected import Rejected
 from dataset_prep.readers.tables import table_events
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data.interactions import read_plain
+from recbole_msm4sr.data.plain_reader import read_plain
 
 N_ITEMS = 200
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"

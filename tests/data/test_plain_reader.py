@@ -1,4 +1,4 @@
-"""interactions: a plain file is read as pandas reads it; any other is left to the general parser."""
+"""plain_reader: a plain file is read as pandas reads it; any other is left to the general parser."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_msm4sr.data import interactions
-from recbole_msm4sr.data.interactions import NotPlainError, read_plain
+from recbole_msm4sr.data import plain_reader
+from recbole_msm4sr.data.plain_reader import NotPlainError, read_plain
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"
 KINDS = ["token", "token", "float"]
@@ -49,7 +49,7 @@ def assert_read_as_pandas_reads_it(
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of few lines, so that a small file has many."""
-    monkeypatch.setattr(interactions, "_BLOCK", 100)
+    monkeypatch.setattr(plain_reader, "_BLOCK", 100)
 
 
 TOKENS: dict[str, Callable[[np.random.Generator], str]] = {
@@ -69,7 +69,7 @@ NUMBERS: dict[str, Callable[[np.random.Generator], str]] = {
     "18 digits": lambda rng: str(rng.integers(10**17, 10**18)),
     "leading zeros": lambda rng: rng.choice(["000", "0012", "12", "0"]),
     "decimals": lambda rng: repr(float(rng.random() * 10.0 ** rng.integers(-3, 10))),
-    "mixed": lambda rng: rng.choice(["5", "-5", "5.0", "1e3", "-2.5E-3", "", "NaN", "inf", " 7", "+3"]),
+    "mixed": lambda rng: rng.choice(["5", "-5", "5.0", "1e3", "-2.5E-3", "", " 7", "+3", ".5", "5."]),
 }
 
 
@@ -166,9 +166,9 @@ def test_two_tokens_with_the_same_key_are_never_taken_for_one() -> None:
         mixed = first * 0x9E3779B97F4A7C15 % 2**64
         return mixed ^ mixed >> 32
 
-    codes, distinct = interactions._number(words)
+    codes, distinct = plain_reader._number(words)
     assert codes.tolist() == [0, 1, 0]
     assert [word.tolist() for word in distinct] == [[5, 9], [0, 0]]
     words[1][1] = (key(5) - key(9)) % 2**64
     with pytest.raises(NotPlainError):
-        interactions._number(words)
+        plain_reader._number(words)

@@ -1,8 +1,8 @@
 """Fast reading of plain atomic files: tokens become numbers where they lie, without a Python string a cell.
 
 A file is plain when its lines are cells between single-byte separators and nothing else: no quotes, no carriage
-returns, as many cells in every line as in the header. RecBole's atomic files mostly are; ``compat.load_feat`` reads
-the others. Both read the same values.
+returns, as many cells in every line as in the header, no cell that must be refused. ``reader`` reads the others, and
+names the line of a cell that it refuses. Both read the same values.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import codecs
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas._libs.parsers import STR_NA_VALUES
+
+from recbole_msm4sr.data.tokens import CONTROL_CHARACTER, MISSING, PADDING
 
 Int = NDArray[np.int64]
 #: The bytes of a column's cells, eight to a word: the first word of every cell, the second, ...; uint64 [rows] each.
@@ -34,12 +35,22 @@ _MOST_DIGITS = 15  # of a whole number that float64 holds exactly, whatever they
 _POWER_OF_TEN = 10 ** np.arange(17, dtype=np.uint64)
 
 
+#: The largest number of RecBole's float32 tensors.
+LARGEST = float(np.finfo(np.float32).max)
+
+
 class NotPlainError(ValueError):
-    """The file needs a general parser."""
+    """The file must be read by the general parser, which may find it broken."""
 
 
 def read_plain(
-    path: str | os.PathLike[str], separator: str, encoding: str | None, kinds: Sequence[str | None]
+    path: str | os.PathLike[str],
+    separator: str,
+    encoding: str | None,
+    kinds: Sequence[str | None],
+    *,
+    names: Collection[int] = (),
+    complete: Collection[int] = (),
 ) -> list[pd.Categorical | NDArray[np.float64]]:
     """Read columns of tokens and of numbers.
 
@@ -48,20 +59,21 @@ def read_plain(
         separator: between the cells of a line.
         encoding: of the tokens; default UTF-8.
         kinds: for every column of the file ``"token"``, ``"float"``, or ``None`` to skip it.
+        names: places of the columns whose tokens name users or items.
+        complete: places of the columns of numbers without an empty cell.
 
     Returns:
         The columns that are not skipped: a token column as a categorical (its codes are narrow integers; what pandas
-        takes for a missing value is missing), a number column as float64 ``[rows]``.
+        takes for a missing value is missing), a number column as float64 ``[rows]``, NaN where a cell is empty.
 
     Raises:
-        NotPlainError: the file must be read by a general parser, which may also find it broken.
+        NotPlainError: the file must be read by the general parser.
     """
     codec = codecs.lookup(encoding or "utf-8").name
     if codec not in _TRANSPARENT or len(separator) != 1 or not separator.isascii() or len(kinds) < 2:
         raise NotPlainError
     tokens = {column: _TokenColumn() for column, kind in enumerate(kinds) if kind == "token"}
     numbers = {column: _GrowingArray(np.float64) for column, kind in enumerate(kinds) if kind == "float"}
-    n_rows = 0
     for block in _blocks(path):
         if b'"' in block:
             raise NotPlainError
@@ -70,13 +82,16 @@ def read_plain(
         for column, token_column in tokens.items():
             token_column.append(_words(text, start[:, column], length[:, column]))
         for column, number_column in numbers.items():
-            whole = _whole_numbers(text, start[:, column], length[:, column])
-            number_column.append(_any_numbers(block, separator, column) if whole is None else whole)
-        n_rows += len(start)
-    if n_rows == 0:
-        raise NotPlainError
+            cells = start[:, column], length[:, column]
+            values = _whole_numbers(text, *cells)
+            if values is None:
+                values = _any_numbers(block, separator, column)
+                may_lack = (cells[1] == 0) & (column not in complete)
+                if not (may_lack | (np.abs(values) <= LARGEST)).all():
+                    raise NotPlainError
+            number_column.append(values)
     return [
-        tokens[column].categorical(codec) if kind == "token" else numbers[column].values
+        tokens[column].categorical(codec, is_name=column in names) if kind == "token" else numbers[column].values
         for column, kind in enumerate(kinds)
         if kind is not None
     ]
@@ -86,6 +101,8 @@ def _blocks(path: str | os.PathLike[str]) -> Iterator[bytes]:
     """The lines after the header, some at a time, each with its newline."""
     with open(path, "rb") as file:
         file.readline()
+        if not file.peek(1):
+            raise NotPlainError
         while block := file.read(_BLOCK):
             block += file.readline()
             yield block if block.endswith(b"\n") else block + b"\n"
@@ -177,7 +194,7 @@ class _TokenColumn:
             column.append(distinct[k] if k < len(distinct) else np.zeros_like(distinct[0]))
         self._block_ends.append((n_rows + len(codes), n_tokens + len(distinct[0])))
 
-    def categorical(self, codec: str) -> pd.Categorical:
+    def categorical(self, codec: str, *, is_name: bool) -> pd.Categorical:
         """The whole column; may be called once."""
         numbers, words = _number([column.values for column in self._words])
         self._words.clear()
@@ -190,10 +207,20 @@ class _TokenColumn:
             tokens = lines.tobytes().replace(b"\0", b"").decode(codec).split("\n")[:-1]
         except UnicodeDecodeError as error:
             raise NotPlainError from error
+        _refuse(tokens, is_name)
         categories = pd.Index(np.array(tokens, dtype=object))
         column = pd.Categorical.from_codes(codes, categories=categories, validate=False)
-        missing = STR_NA_VALUES.intersection(tokens)
+        missing = MISSING.intersection(tokens)
         return column.remove_categories(missing) if missing else column
+
+
+def _refuse(tokens: list[str], is_name: bool) -> None:
+    """Leave tokens that cannot be used to the general parser."""
+    text = "".join(tokens)
+    if not (text.isascii() and text.isprintable()) and CONTROL_CHARACTER.search(text):
+        raise NotPlainError
+    if PADDING in tokens or (is_name and any(token.isspace() for token in tokens)):
+        raise NotPlainError
 
 
 def _whole_numbers(text: NDArray[np.uint8], start: Int, length: Int) -> NDArray[np.float64] | None:

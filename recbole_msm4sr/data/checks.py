@@ -1,0 +1,147 @@
+"""What a data set must be for training and test to mean something; refused in one line, before either."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recbole.data.dataset import SequentialDataset
+from recbole.utils import ModelType
+
+from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.data.dataset import VectorisedSequentialDataset, all_interactions
+from recbole_msm4sr.data.filtering import parse_intervals
+from recbole_msm4sr.data.processing import file_format
+from recbole_msm4sr.data.reader import read_header
+
+#: Settings that RecBole does not read where the split is given by files.
+_UNREAD_WITH_SPLIT_FILES = (
+    "filter_inter_by_user_or_item", "item_inter_num_interval", "rm_dup_inter", "user_inter_num_interval",
+    "val_interval",
+)  # fmt: skip
+
+
+def interaction_files(config: Any) -> list[Path]:
+    """The data set's files of interactions: one, or those of ``benchmark_filename``.
+
+    Raises:
+        UserError: they are not there, lack a column, or settings ask of them what cannot be.
+    """
+    folder, dataset = Path(config["data_path"]), config["dataset"]
+    names = config["benchmark_filename"]
+    if names is None:
+        _make_demo(config, folder)
+        files = [folder / f"{dataset}.inter"]
+    else:
+        _check_split_files(config, names)
+        files = [folder / f"{dataset}.{name}.inter" for name in names]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"there is no data set {file}: set data_path to the folder that holds {dataset}/")
+    user, item, time = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"]
+    headers = [_columns(config, file, "inter", {user: "token", item: "token", time: "float"}) for file in files]
+    if any(header != headers[0] for header in headers):
+        raise UserError(f"the files {', '.join(file.name for file in files)} differ in their first lines")
+    if names is not None and f"{item}{config['LIST_SUFFIX']}" in headers[0]:
+        raise UserError(f"{files[0]} holds sequences: give one interaction a line, without lists")
+    for name, field in (("user", user), ("item", item)):
+        attributes = folder / f"{dataset}.{name}"
+        if attributes.is_file() and (config["load_col"] is None or name in config["load_col"]):
+            _columns(config, attributes, name, {field: "token"})
+    return files
+
+
+def _make_demo(config: Any, folder: Path) -> None:
+    """Generate the demo data set on first use."""
+    if config["dataset"] != "demo" or (folder / "demo.inter").is_file():
+        return
+    getLogger().info(f"generating the demo data set in {folder} (python -m dataset_prep demo)")
+    made = subprocess.run([sys.executable, "-m", "dataset_prep", "demo", "--out", str(folder)], check=False)
+    if made.returncode != 0:
+        raise UserError(f"the demo data set could not be generated in {folder}; see the message above")
+
+
+def _check_split_files(config: Any, names: Any) -> None:
+    example = "such as [train, valid, test] for NAME.train.inter, NAME.valid.inter and NAME.test.inter"
+    if not isinstance(names, list) or len(set(map(str, names))) != 3 or len(names) != 3:
+        raise UserError(f"benchmark_filename must be three names, {example}; it is {names!r}")
+    given = config.external_config_dict
+    for key in _UNREAD_WITH_SPLIT_FILES:
+        if given.get(key) is not None:
+            raise UserError(f"{key} has no effect on the files of benchmark_filename: filter them, or leave it out")
+    if "split" in (given.get("eval_args") or {}):
+        raise UserError("benchmark_filename gives the split: leave split out of eval_args")
+    kind = config.spec.dataset_class
+    if issubclass(kind, SequentialDataset) and not issubclass(kind, VectorisedSequentialDataset):
+        raise UserError(f"{config['model']} cannot train on the files of benchmark_filename: give one file, NAME.inter")
+
+
+def _columns(config: Any, path: Path, source: str, needed: dict[str, str]) -> dict[str, str]:
+    """The header of an atomic file, which has what is needed and what the user asks to load."""
+    header = read_header(path, needed, file_format(config))
+    asked = (config.external_config_dict.get("load_col") or {}).get(source)
+    if isinstance(asked, list):
+        for field in [field for field in needed if field not in asked]:
+            raise UserError(f"load_col of {source} must list {', '.join(needed)}: {field} is missing")
+        for field in [field for field in asked if field not in header]:
+            raise UserError(f"load_col names the column {field!r}, which {path} lacks: it has {', '.join(header)}")
+    return header
+
+
+def check_settings(config: Any) -> None:
+    """Refuse evaluation that the harness does not have, and filters that cannot be read.
+
+    Raises:
+        UserError: names the setting.
+    """
+    if "labeled" in config["eval_args"]["mode"].values():
+        raise UserError("eval_args: mode: labeled is not supported: take full, or sampled negatives such as uni100")
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        parse_intervals(config[key], key)
+
+
+def samples_negatives(config: Any) -> bool:
+    """Whether training or evaluation asks what a user has not interacted with.
+
+    Ranking all items, sequential models have no use for the set that RecBole would make for every user.
+    """
+    ranks_all = set(config["eval_args"]["mode"].values()) == {"full"}
+    trains_on_all = config["train_neg_sample_args"]["distribution"] == "none"
+    return config["MODEL_TYPE"] != ModelType.SEQUENTIAL or not (ranks_all and trains_on_all)
+
+
+def check_parts(config: Any, dataset: Any, parts: list[Any]) -> None:
+    """Refuse data on which RecBole would fail, or never come to an end, after or during training.
+
+    Raises:
+        UserError: a part of the split is missing or empty, there are fewer items than ``topk`` asks for, or a user
+            who leaves no item for a negative.
+    """
+    where = f"data set {config['data_path']}"
+    if len(parts) != 3:
+        raise UserError(f"eval_args: split must give three parts, train, validation and test, not {len(parts)}")
+    for place, name in ((1, "validation"), (2, "test"), (0, "training")):
+        if len(parts[place]) == 0:
+            raise UserError(
+                f"{where}: the {name} part is empty: users need four interactions, "
+                "and eval_args must hold out both validation and test"
+            )
+    n_items = dataset.item_num - 1  # without padding
+    if max(config["topk"]) > n_items:
+        raise UserError(f"{where} has {n_items} items: topk cannot ask for the best {max(config['topk'])}")
+    draws_in_model = config["transform"] == "mask_itemseq" or config["model"] == "S3Rec"
+    if not (samples_negatives(config) or draws_in_model):
+        return
+    rows = all_interactions(dataset)
+    users, items = rows[dataset.uid_field].numpy(), rows[dataset.iid_field].numpy()
+    for user in np.flatnonzero(np.bincount(users) >= n_items).tolist():
+        if len(np.unique(items[users == user])) == n_items:
+            name = dataset.field2id_token[dataset.uid_field][user]
+            raise UserError(
+                f"{where}: user {str(name)!r} has interacted with all {n_items} items, and negatives are drawn from "
+                f'others: leave such users out (user_inter_num_interval: "[0,{n_items})")'
+            )
