@@ -46,6 +46,8 @@ class PartialFile:
         notes = read_json(self._notes, {"validator": str | None, "length": int | None}) if self.path.is_file() else None
         self.validator: str | None = notes["validator"] if notes else None
         self.length: int | None = notes["length"] if notes else None
+        if self.validator is not None and not (self.validator.isascii() and self.validator.isprintable()):
+            self.validator = None  # no header can hold it
 
     @property
     def size(self) -> int:

@@ -19,7 +19,6 @@ from recbole_msm4sr.core.errors import UserError
 
 REVIEW_FILE = gzip.compress(b'{"reviewerID": "A"}\n' * 1000)
 METADATA_FILE = gzip.compress(b'{"asin": "B"}\n' * 1000)
-GIFT_CARDS = Path(__file__).parents[3] / ".." / "shared" / "data" / "amazon-gift-cards"
 
 
 @pytest.fixture
@@ -189,14 +188,3 @@ def test_what_one_base_has_sent_is_kept_for_it(
         get(layout, 2018, "Books", "full")
     assert get(layout, 2018, "Books", "full")["reviews"]["resumed_at"] == 50
     assert not fault_server.log_of("/second/categoryFiles/Books.json.gz")
-
-
-def test_the_real_metadata_of_gift_cards_is_found(layout: Layout, tmp_path: Path) -> None:
-    if not GIFT_CARDS.is_dir():
-        pytest.skip("the real data sets are not here")
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    (raw / "Gift_Cards.json").write_text('{"reviewerID": "A", "asin": "B"}\n')
-    (raw / "meta_Gift_Cards.json.gz").symlink_to((GIFT_CARDS / "meta_Gift_Cards.json.gz").resolve())
-    figures = get(layout, 2018, "Gift_Cards", "full", raw=raw)
-    assert figures["metadata"]["bytes"] == 389_825

@@ -184,11 +184,16 @@ def test_a_file_whose_length_is_not_known_arrives(fault_server: FaultServer, tmp
     assert (tmp_path / "a.gz").read_bytes() == DATA
 
 
-def test_notes_of_an_interrupted_run_that_cannot_be_read_start_again(fault_server: FaultServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "notes", ["", "{", "[]", '{"validator": "a\\nb", "length": 9}', '{"validator": "日", "length": 9}']
+)
+def test_notes_of_an_interrupted_run_that_cannot_be_used_start_again(
+    fault_server: FaultServer, tmp_path: Path, notes: str
+) -> None:
     target = tmp_path / "a.gz"
     url = fault_server.serve("/a.gz", ranged(DATA, at_most=150_000), ranged(DATA))
     leave_part(url, target)
-    (tmp_path / "a.gz.part.json").write_text("{")
+    (tmp_path / "a.gz.part.json").write_text(notes)
     assert get(url, target)["resumed_at"] == 0
     assert target.read_bytes() == DATA
 

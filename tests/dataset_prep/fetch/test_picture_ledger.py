@@ -97,6 +97,23 @@ def test_a_ledger_whose_rows_are_damaged_is_a_user_error_when_they_are_read(tmp_
             ledger.get(source)
 
 
+def test_a_ledger_of_an_earlier_version_is_read_and_continued(tmp_path: Path) -> None:
+    base = sqlite3.connect(tmp_path / "ledger.sqlite")
+    base.executescript(
+        "CREATE TABLE runs (number INTEGER PRIMARY KEY, started REAL NOT NULL);"
+        "CREATE TABLE sources (source TEXT PRIMARY KEY, picture TEXT, n_bytes INTEGER NOT NULL, width INTEGER NOT NULL,"
+        "height INTEGER NOT NULL, reason TEXT, detail TEXT NOT NULL, permanent INTEGER NOT NULL, version TEXT NOT NULL,"
+        "tries INTEGER NOT NULL, run INTEGER NOT NULL, asked REAL NOT NULL) WITHOUT ROWID;"
+        "INSERT INTO sources VALUES ('http://a', 'ab/abc.jpg', 1234, 40, 30, NULL, '', 0, 'v', 2, 7, 1.5);"
+        "PRAGMA user_version = 1;"
+    )
+    base.close()
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.get("http://a") == GOOD
+        ledger.record("http://b", DEAD)
+        assert ledger.get("http://b") == DEAD
+
+
 def test_what_is_not_a_ledger_of_this_format_is_a_user_error(tmp_path: Path) -> None:
     base = sqlite3.connect(tmp_path / "ledger.sqlite")
     base.execute("PRAGMA user_version = 99")
