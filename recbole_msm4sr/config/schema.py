@@ -1,229 +1,271 @@
-"""What a setting may be: checked before hours of work, not after."""
+"""Settings of our models: one class for each file of properties/model, composed as the models are.
+
+A class declares type, range, meaning and the paper's value of a setting, and what must agree; the yaml file of its name
+holds the defaults that are used, with the same values. "release" is the value of a baseline's published code.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import Any
+from typing import Annotated, Literal, Self
 
-from recbole_msm4sr.core.errors import UserError
+from pydantic import Field, model_validator
 
-
-@dataclass(frozen=True)
-class Rule:
-    """A condition on a value and the words that state it."""
-
-    holds: Callable[[Any], bool]
-    words: str
+from recbole_msm4sr.config import types as t
+from recbole_msm4sr.config.harness import Harness, Loaders
+from recbole_msm4sr.config.types import knob
 
 
-def _number(condition: Callable[[float], bool], words: str) -> Rule:
-    def holds(x: Any) -> bool:
-        return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and condition(x)
+class Packed(Harness):
+    """Item features, sizes and packed training of our sequential models."""
 
-    return Rule(holds, words)
+    feature_size: t.Count | None = knob(None, "d, checked against the feature stores when given", paper=768)
+    allow_missing_features: bool = knob(False, "treat items that a store does not list as items without that modality")
+    precision: Literal["float32", "bf16"] | None = knob(None, "of matrix products; default: bf16 where it is native")
+    hidden_size: t.Size = knob(64, "d_0, embedding dimension", paper=64)
+    hidden_dropout_prob: t.Probability = knob(0.2, "dropout of hidden states")
+    initializer_range: t.Positive = knob(0.02, "standard deviation of initial weights")
+    train_mode: Literal["packed", "prefix"] = knob("packed", "a row is a user's window, or a pair, RecBole's way")
+    window_stride: t.Count | None = knob(None, "items between the windows of a long history; default: half a window")
+    shuffle_buffer: t.Count = knob(16, "batches in a shuffle buffer")
+    train_batch_size: t.Count = knob(1024, "(sequence, next item) pairs of a step", paper="256, 512, 1024")
+    learning_rate: t.Positive = knob(0.001, "of the optimiser", paper="0.0001, 0.0005, 0.001")
+    weight_decay: t.NonNegative = knob(0.0001, "of the optimiser", paper="0.0001, 0.0005, 0.001")
+    learner: t.Learner = knob("adam", "optimiser", paper="Adam")
 
-
-def _whole(least: int) -> Rule:
-    return Rule(
-        lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= least, f"a whole number, at least {least}"
-    )
-
-
-def _one_of(*choices: str) -> Rule:
-    return Rule(lambda x: x in choices, f"one of {', '.join(choices)}")
-
-
-def _optional(rule: Rule) -> Rule:
-    return Rule(lambda x: x is None or rule.holds(x), f"{rule.words}, or nothing")
-
-
-_flag = Rule(lambda x: isinstance(x, bool), "true or false")
-_probability = _number(lambda x: 0 <= x < 1, "a number in [0, 1)")
-_share = _number(lambda x: 0 <= x <= 1, "a number in [0, 1]")
-_positive = _number(lambda x: x > 0, "a number above 0")
-_non_negative = _number(lambda x: x >= 0, "a number, 0 or more")
-_modalities = Rule(
-    lambda x: isinstance(x, (list, tuple)) and len(x) == len(set(x)) and set(x) <= {"text", "image"},
-    "a list of text and image, such as [text] or [text, image]",
-)
-_names = Rule(
-    lambda x: isinstance(x, (list, tuple)) and all(isinstance(name, str) for name in x) and len(x) == len(set(x)),
-    "a list of columns, such as [class]",
-)
-
-_LEVELS = ("debug", "info", "warning", "error", "critical")
-
-RULES: dict[str, Rule] = {
-    "adaptor_dropout_prob": _probability,
-    "allow_missing_features": _flag,
-    "attention_size": _whole(1),
-    "attn_dropout_prob": _probability,
-    "attribute_hidden_size": _whole(1),
-    "attribute_weight": _non_negative,
-    "clip_grad_norm": _optional(
-        Rule(
-            lambda x: (
-                isinstance(x, Mapping)
-                and "max_norm" in x
-                and set(x) <= {"max_norm", "norm_type"}
-                and all(_positive.holds(value) for value in x.values())
-            ),
-            "a mapping such as {max_norm: 5, norm_type: 2}",
-        )
-    ),
-    "cmcl_weight": _non_negative,
-    "content_weight": _share,
-    "corruption_prob": _probability,
-    "embedding_size": _whole(1),
-    "encoder_dropout_prob": _probability,
-    "epochs": _whole(0),
-    "eval_batch_size": _whole(1),
-    "eval_step": _whole(0),
-    "eval_target_below": _optional(_whole(1)),
-    "expert_norm_init": _positive,
-    "feature_storage": _one_of("memory", "disk"),
-    "feature_size": _optional(_whole(1)),
-    "freeze_transformer": _flag,
-    "fusion_type": _one_of("sum", "concat", "gate"),
-    "hidden_dropout_prob": _probability,
-    "hidden_size": _whole(1),
-    "hidden_structure": _one_of("united", "separate"),
-    "id_learning_rate": _optional(_positive),
-    "id_weight_decay": _optional(_non_negative),
-    "initializer_range": _positive,
-    "inner_size": _whole(1),
-    "layer_norm_eps": _positive,
-    "learner": _one_of("adam", "adamw", "sgd", "adagrad", "rmsprop"),
-    "learning_rate": _positive,
-    "logq_correction": _share,
-    "MAX_ITEM_LIST_LENGTH": _whole(1),
-    "min_item_count": _whole(1),
-    "mixup_max": _number(lambda x: 0 <= x <= 0.5, "a number in [0, 0.5]"),
-    "modalities": _modalities,
-    "loss_type": _one_of("CE", "sampled"),
-    "n_experts": _whole(1),
-    "n_heads": _whole(1),
-    "n_layers": _whole(1),
-    "n_negatives": _whole(1),
-    "n_neighbors": _whole(1),
-    "n_routings": _whole(0),
-    "negative_distribution": _one_of("popularity", "uniform"),
-    "precision": _optional(_one_of("float32", "bf16")),
-    "pretrain_batch_size": _whole(1),
-    "pretrain_epochs": _whole(0),
-    "pretrain_eval_step": _whole(0),
-    "pretrain_learning_rate": _positive,
-    "pretrain_min_item_count": _whole(0),
-    "pretrain_modalities": _optional(_modalities),
-    "pretrain_stopping_step": _whole(0),
-    "pretrain_weight_decay": _non_negative,
-    "reconstruction_weight": _non_negative,
-    "pruning": _one_of("hard", "soft"),
-    "record_losses": _flag,
-    "reg_weight": _non_negative,
-    "replacement_prob": _share,
-    "resume": _flag,
-    "reuse": _flag,
-    "seed": Rule(lambda x: _whole(0).holds(x) and x < 2**32, "a whole number in [0, 2^32)"),
-    "selected_features": _names,
-    "seq_seq_weight": _non_negative,
-    "sequence_dropout": _probability,
-    "shuffle_buffer": _whole(1),
-    "similarity": _one_of("dot", "cosine"),
-    "state": Rule(lambda x: x is None or (isinstance(x, str) and x.lower() in _LEVELS), f"one of {', '.join(_LEVELS)}"),
-    "stopping_step": _whole(0),
-    "temperature": _positive,
-    "time_precision": _one_of("float64", "float32"),
-    "train_batch_size": _whole(1),
-    "train_mode": _one_of("packed", "prefix"),
-    "train_stage": _one_of("transductive_ft", "inductive_ft"),
-    "training": _one_of("two_stage", "finetune", "e2e"),
-    "use_cmcl": _flag,
-    "use_id": _flag,
-    "use_mixup": _flag,
-    "use_nip": _flag,
-    "view_combination": _one_of("concatenation", "addition", "reconstruction"),
-    "weight_decay": _non_negative,
-    "window_stride": _whole(1),
-}
-
-#: Settings under which RecBole reads and writes whole objects with pickle; our harness does neither.
-_PICKLED = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if (self.window_stride or 0) > self.MAX_ITEM_LIST_LENGTH:
+            raise ValueError(
+                f"window_stride ({self.window_stride}) must not exceed MAX_ITEM_LIST_LENGTH "
+                f"({self.MAX_ITEM_LIST_LENGTH})"
+            )
+        return self
 
 
-def check(settings: Mapping[str, Any], *, is_ours: bool) -> None:
-    """Check every setting alone, then those that must agree.
+class Transformer(Packed):
+    """The causal transformer of all our sequential models but MVRNN."""
 
-    Args:
-        settings: the resolved configuration.
-        is_ours: the model is this package's, so that its constraints between settings hold.
+    n_layers: t.Layers = knob(2, "transformer layers L", paper=2)
+    n_heads: t.Few = knob(2, "attention heads", paper=2)
+    inner_size: t.Width = knob(256, "feed-forward width")
+    attn_dropout_prob: t.Probability = knob(0.2, "dropout of attention weights")
+    layer_norm_eps: t.Positive = knob(1e-12, "epsilon of LayerNorm")
 
-    Raises:
-        UserError: names the setting, its value and what it may be.
-    """
-    for key, rule in RULES.items():
-        # RecBole's own models name some settings as we do and give them other meanings (n_layers: [64, 32]).
-        if key in settings and (is_ours or key in _SHARED) and not rule.holds(settings[key]):
-            raise UserError(f"{key} must be {rule.words}; it is {settings[key]!r}")
-    for key in _PICKLED:
-        if settings.get(key):
-            raise UserError(f"{key} is not supported: it stores pickled objects; remove it")
-    if settings.get("log_wandb") and find_spec("wandb") is None:
-        raise UserError("log_wandb needs the package wandb, which is not installed: pip install wandb")
-    if not is_ours:
-        return
-    if not settings["modalities"] and not settings.get("selected_features"):
-        also = ", unless selected_features names columns" if "selected_features" in settings else ""
-        raise UserError(f"modalities must be {RULES['modalities'].words}{also}; it is {settings['modalities']!r}")
-    for key in ("hidden_size", "attribute_hidden_size"):
-        if settings.get(key, 0) % settings.get("n_heads", 1):
-            raise UserError(f"{key} ({settings[key]}) must be a multiple of n_heads ({settings['n_heads']})")
-    if settings.get("window_stride", 0) > settings["MAX_ITEM_LIST_LENGTH"]:
-        raise UserError(
-            f"window_stride ({settings['window_stride']}) must not exceed MAX_ITEM_LIST_LENGTH "
-            f"({settings['MAX_ITEM_LIST_LENGTH']})"
-        )
-    if settings.get("feature_storage") == "disk" and settings.get("loss_type") == "CE":
-        raise UserError(
-            "feature_storage: disk needs loss_type: sampled; loss_type: CE reads the features of all items every step"
-        )
-    if settings.get("training") == "e2e" and "use_nip" not in settings:
-        raise UserError("training must be one of two_stage, finetune; it is 'e2e', which only MSM4SR has")
-    if settings.get("pretrained_path") and "use_nip" in settings and settings["training"] != "two_stage":
-        raise UserError(
-            f"training: {settings['training']} starts from scratch: leave out pretrained_path, or set training to "
-            "two_stage"
-        )
-    missing = set(settings["modalities"]) - set(settings.get("pretrain_modalities") or settings["modalities"])
-    if missing:
-        raise UserError(
-            f"pretrain_modalities ({settings['pretrain_modalities']}) must include all modalities of fine-tuning: "
-            f"{', '.join(sorted(missing))} is missing"
-        )
-    starts = settings.get("pretrained_path") or (
-        settings.get("training") == "two_stage" and settings["pretrain_epochs"]
-    )
-    if settings.get("freeze_transformer") and not starts:
-        raise UserError(
-            "freeze_transformer would freeze a transformer that nothing has trained: set training to two_stage, or "
-            "give a pretrained_path"
-        )
-    pretrains = "use_nip" in settings and settings.get("training", "two_stage") != "finetune"
-    if pretrains and not settings["use_nip"]:
-        modalities = settings.get("pretrain_modalities") or settings["modalities"]
-        if not settings["use_cmcl"] or len(modalities) < 2:
-            raise UserError(
+    @model_validator(mode="after")
+    def _heads(self) -> Self:
+        for key in ("hidden_size", "attribute_hidden_size"):
+            size = getattr(self, key, 0)
+            if size % self.n_heads:
+                raise ValueError(f"{key} ({size}) must be a multiple of n_heads ({self.n_heads})")
+        return self
+
+
+class ItemSoftmax(Packed):
+    """The loss that ranks items (eq. 13), and the IDs that learn from it."""
+
+    loss_type: Literal["CE", "sampled"] = knob("CE", "cross entropy over all items, or over a sample of them", "CE")
+    n_negatives: Annotated[int, Field(ge=1, le=10_000_000)] = knob(1024, "random items of a sampled step")
+    negative_distribution: Literal["popularity", "uniform"] = knob("popularity", "how they are drawn")
+    logq_correction: t.Share = knob(1.0, "share of log Q subtracted from the scores of a sampled step")
+    id_learning_rate: t.Positive | None = knob(None, "of the item ID embeddings; default: learning_rate")
+    id_weight_decay: t.NonNegative | None = knob(None, "of the item ID embeddings; default: weight_decay")
+    record_losses: bool = knob(False, "keep every epoch's losses and held-out cross entropy in metrics.json")
+
+    @model_validator(mode="after")
+    def _sparse(self) -> Self:
+        if self.loss_type == "sampled" and self.clip_grad_norm:
+            raise ValueError("clip_grad_norm cannot be used with loss_type: sampled, whose ID gradients are sparse")
+        if self.loss_type == "sampled" and self.id_weight_decay:
+            raise ValueError("id_weight_decay cannot be used with loss_type: sampled, whose IDs have no weight decay")
+        if self.loss_type == "CE" and getattr(self, "feature_storage", None) == "disk":
+            raise ValueError(
+                "feature_storage: disk needs loss_type: sampled; loss_type: CE reads the features of all items every "
+                "step"
+            )
+        return self
+
+
+class M2SE(Transformer):
+    """The item encoders (eq. 3-5)."""
+
+    modalities: t.SomeModalities = knob(["text", "image"], "feature stores to use; table IV uses one", "[text, image]")
+    feature_storage: Literal["memory", "disk"] = knob("memory", "where features are kept")
+    attention_size: t.Size = knob(64, "d_a, attention dimension", paper=64)
+    n_experts: t.Few = knob(8, "O, experts of the mixture", paper="8 (figure 3: 1, 2, 4, 8, 16)")
+    encoder_dropout_prob: t.Probability = knob(0.2, "dropout of the experts (eq. 4)")
+    expert_norm_init: t.Positive = knob(0.4, "initial gain of the experts' LayerNorm")
+
+
+class TwoStages(Packed):
+    """Optimisation of a first stage, which pre-trains."""
+
+    pretrain_epochs: t.Epochs = knob(300, "epochs of stage 1; 0: none", paper=300)
+    pretrain_learning_rate: t.Positive = knob(0.001, "learning rate of stage 1", paper=0.001)
+    pretrain_batch_size: t.Count = knob(1024, "pairs of a step of stage 1", paper=1024)
+    pretrain_weight_decay: t.NonNegative = knob(0.0, "weight decay of stage 1")
+    pretrain_eval_step: t.CountOrZero = knob(0, "validate stage 1 every so many epochs; 0: never", paper=0)
+    pretrain_stopping_step: t.CountOrZero = knob(10, "patience of stage 1 where it validates")
+    sequence_dropout: t.Probability = knob(0.2, "rho, probability that an input item is dropped", "0.2 (fig. 3: 0-0.5)")
+    temperature: t.Positive = knob(0.07, "tau of the contrastive losses", paper=0.07)
+
+
+class MSM4SRPretrain(TwoStages, M2SE):
+    """Stage 1, pre-training (III-C)."""
+
+    pretrain_min_item_count: t.CountOrZero = knob(0, "leave rarer items out of stage 1", paper="table V: 10")
+    pretrain_modalities: t.SomeModalities | None = knob(None, "of stage 1; default: modalities", "[text, image]")
+    mixup_max: Annotated[float, Field(ge=0, le=0.5)] = knob(0.5, "largest mixup ratio p of a sequence", paper=0.5)
+    cmcl_weight: t.NonNegative = knob(0.01, "lambda, weight of CMCL", paper="0.01 (figure 3: 0.001 to 1)")
+    use_nip: bool = knob(True, "next item prediction loss (table III: w/o NIP)", paper=True)
+    use_cmcl: bool = knob(True, "cross-modality contrastive loss (table III: w/o CMCL)", paper=True)
+    use_mixup: bool = knob(True, "complementary sequence mixup (table III: w/o Mixup)", paper=True)
+
+    @model_validator(mode="after")
+    def _stage_one(self) -> Self:
+        of_stage_one = self.pretrain_modalities or self.modalities
+        missing = sorted(set(self.modalities) - set(of_stage_one))
+        if missing:
+            raise ValueError(
+                f"pretrain_modalities ({self.pretrain_modalities}) must include all modalities of fine-tuning: "
+                f"{', '.join(missing)} is missing"
+            )
+        learns = self.use_nip or (self.use_cmcl and len(of_stage_one) > 1)
+        if not learns and getattr(self, "training", "two_stage") != "finetune":
+            raise ValueError(
                 "without use_nip, pre-training needs use_cmcl and both modalities: nothing is left to learn"
             )
+        return self
 
 
-_SHARED = frozenset(
-    {
-        "clip_grad_norm", "epochs", "eval_batch_size", "eval_step", "eval_target_below", "learning_rate",
-        "MAX_ITEM_LIST_LENGTH", "resume", "reuse", "seed", "state", "stopping_step",
-        "time_precision", "train_batch_size", "weight_decay",
-    }
-)  # fmt: skip
+class FineTuning(TwoStages):
+    """How a second stage starts."""
+
+    training: str
+    pretrained_path: t.Text | None = knob(None, "start from this checkpoint instead of running stage 1")
+    freeze_transformer: bool = knob(False, "fine-tune all but the transformer", paper="table VI: true")
+
+    @model_validator(mode="after")
+    def _start(self) -> Self:
+        pretrains = self.training == "two_stage" and self.pretrain_epochs
+        if self.freeze_transformer and not (self.pretrained_path or pretrains):
+            raise ValueError(
+                "freeze_transformer would freeze a transformer that nothing has trained: set training to two_stage, "
+                "or give a pretrained_path"
+            )
+        return self
+
+
+class MSM4SR(FineTuning, MSM4SRPretrain, ItemSoftmax):
+    """Stage 2, fine-tuning (III-D)."""
+
+    training: Literal["two_stage", "finetune", "e2e"] = knob("two_stage", "stages to run (table III)", "two_stage")
+    similarity: Literal["dot", "cosine"] = knob("dot", "eq. 12, or cosine divided by temperature", paper="dot")
+    use_id: bool = knob(True, "item ID embeddings E (eq. 12)", paper="true (table V: false)")
+
+    @model_validator(mode="after")
+    def _scratch(self) -> Self:
+        if self.pretrained_path and self.training != "two_stage":
+            raise ValueError(
+                f"training: {self.training} starts from scratch: leave out pretrained_path, or set training to "
+                "two_stage"
+            )
+        return self
+
+
+class SASRecM(M2SE, ItemSoftmax):
+    """SASRec on the sum of text, image and ID embeddings (table II)."""
+
+
+class UniSRecPretrain(TwoStages, Transformer):
+    """Stage 1 of UniSRec: contrastive pre-training on text."""
+
+    modalities: t.SomeModalities = knob(["text"], "feature stores, the mean of an item's rows", paper="[text]")
+    n_experts: t.Few = knob(8, "whitening experts of the adaptor; release: 8")
+    adaptor_dropout_prob: t.Probability = knob(0.2, "dropout of the text vectors; release: 0.2")
+    seq_seq_weight: t.NonNegative = knob(0.001, "lambda, weight of the sequence-sequence loss; release: 0.001")
+
+
+class UniSRec(FineTuning, UniSRecPretrain, ItemSoftmax):
+    """UniSRec (Hou et al., KDD 2022)."""
+
+    train_stage: Literal["transductive_ft", "inductive_ft"] = knob("transductive_ft", "text and IDs, or text alone")
+    training: Annotated[Literal["two_stage", "finetune"], "one of two_stage, finetune (only MSM4SR has e2e)"] = knob(
+        "finetune", "from scratch, or pre-trained first"
+    )
+
+
+class DIFSR(Transformer, ItemSoftmax):
+    """DIF-SR (Xie et al., SIGIR 2022)."""
+
+    selected_features: t.Names = knob(["class"], "columns of the .item file; release: [categories]")
+    modalities: t.Modalities = knob([], "feature stores, the mean of an item's rows projected")
+    attribute_hidden_size: t.Size = knob(64, "embedding dimension of a piece of side information; release: 64 or 256")
+    fusion_type: Literal["sum", "concat", "gate"] = knob("gate", "how attention scores are fused; release: gate")
+    attribute_weight: t.NonNegative = knob(10.0, "lambda, weight of predicting attributes; release: 5 or 10")
+
+    @model_validator(mode="after")
+    def _side_information(self) -> Self:
+        if not self.modalities and not self.selected_features:
+            raise ValueError(
+                "modalities must be a list of text and image, such as [text] or [text, image], unless "
+                "selected_features names columns; it is []"
+            )
+        return self
+
+
+class MVRNN(ItemSoftmax):
+    """MV-RNN (Cui et al., TKDE 2020)."""
+
+    modalities: t.SomeModalities = knob(["text", "image"], "feature stores, the mean of an item's rows")
+    view_combination: Literal["concatenation", "addition", "reconstruction"] = knob(
+        "reconstruction", "the views beside the ID; release: reconstruction"
+    )
+    hidden_structure: Literal["united", "separate"] = knob("united", "recurrent units: one, or one a view")
+    corruption_prob: t.Probability = knob(0.1, "probability that a step blanks an item's modality; release: 0.1")
+    reconstruction_weight: t.NonNegative = knob(0.001, "weight of the error of the next item's features; release: .001")
+
+
+class General(Loaders):
+    """Item features, sizes and training of our general models."""
+
+    repeatable: bool = knob(False, "rank items again that a user has had; sampled evaluation of general models")
+    modalities: t.SomeModalities = knob(["text", "image"], "feature stores, the mean of an item's rows")
+    feature_size: t.Count | None = knob(None, "numbers of a vector, checked against the stores when given", paper=768)
+    allow_missing_features: bool = knob(False, "treat items that a store does not list as items without that modality")
+    embedding_size: t.Size = knob(64, "d, of ID embeddings and of each modality", paper=64)
+    train_batch_size: t.Count = knob(1024, "training interactions of a step", paper="256, 512, 1024")
+    weight_decay: t.NonNegative = knob(0.0, "Adam's, on all weights; releases: none")
+    learner: t.Learner = knob("adam", "optimiser", paper="Adam")
+
+
+class GRCN(General):
+    """GRCN (Wei et al., MM 2020)."""
+
+    learning_rate: t.Positive = knob(0.0001, "of the optimiser; release: 0.0001")
+    reg_weight: t.NonNegative = knob(0.0001, "weight of the mean squares of embeddings; release: 0.1 to 0.0001")
+    n_layers: t.Layers = knob(2, "graph convolutions of the ID embeddings; release: 2")
+    n_routings: Annotated[int, Field(ge=0, le=128)] = knob(3, "rounds of routing; release: 3")
+    pruning: Literal["hard", "soft"] = knob("soft", "cut edges of negative weight, or keep all; release: soft")
+
+
+class DualGNN(General):
+    """DualGNN (Wang et al., TMM 2021)."""
+
+    learning_rate: t.Positive = knob(0.0001, "of the optimiser; release: 0.0001")
+    reg_weight: t.NonNegative = knob(0.1, "weight of the mean squares of preferences; release: 0.1")
+    n_layers: t.Layers = knob(2, "graph convolutions over users and items; release: 2")
+    n_neighbors: t.Few = knob(40, "users of the most common items that a user takes from; release: 40")
+
+
+class CLCRec(General):
+    """CLCRec (Wei et al., MM 2021)."""
+
+    learning_rate: t.Positive = knob(0.001, "of the optimiser; release: 0.001")
+    train_neg_sample_args: None = knob(None, "the model draws its own negatives")
+    n_negatives: t.Cutoff = knob(128, "random negatives of a pair; release: 512")
+    inner_size: t.Width = knob(256, "hidden width of the content encoder; release: 256")
+    temperature: t.Positive = knob(1.0, "of both contrasts; release: 1.0")
+    content_weight: t.Share = knob(0.9, "lambda, weight of the contrast of ID and content; release: 0.9")
+    replacement_prob: t.Share = knob(0.5, "probability that content replaces an ID; release: 0.5")
+    reg_weight: t.NonNegative = knob(0.001, "weight of the mean norms of embeddings; release: 0.001")
+    min_item_count: t.Count = knob(1, "items with fewer interactions are recommended by content; release: 1")

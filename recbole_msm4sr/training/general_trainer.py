@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from recbole_msm4sr.core.allocator import keep_freed_memory
-from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.training.optimizers import fused
 from recbole_msm4sr.training.stage_trainer import StageTrainer
 
@@ -16,9 +15,6 @@ class GeneralTrainer(StageTrainer):
     """``StageTrainer`` for a ``MultimodalGeneralRecommender``: every step makes and drops vectors of all users."""
 
     def __init__(self, config: Any, model: torch.nn.Module) -> None:
-        for key in ("enable_amp", "enable_scaler"):
-            if config[key]:
-                raise UserError(f"{key} is a setting of RecBole's models: {config['model']} computes in float32")
         super().__init__(config, model)
         keep_freed_memory()
 

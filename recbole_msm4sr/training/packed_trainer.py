@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from recbole_msm4sr.core.allocator import keep_freed_memory
 from recbole_msm4sr.core.distributed import rank, world_size
-from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.gather import sum_over_ranks, synchronise
 from recbole_msm4sr.core.precision import runs_in_bf16
 from recbole_msm4sr.model.base import PackedSequentialRecommender
@@ -34,13 +33,6 @@ class PackedTrainer(StageTrainer):
     """
 
     def __init__(self, config: Any, model: PackedSequentialRecommender) -> None:
-        for key in ("enable_amp", "enable_scaler"):
-            if config[key]:
-                raise UserError(f"{key} is a setting of RecBole's models: set precision to bf16 instead")
-        if config["clip_grad_norm"] and config["loss_type"] == "sampled":
-            raise UserError("clip_grad_norm cannot be used with loss_type: sampled, whose ID gradients are sparse")
-        if config["id_weight_decay"] and config["loss_type"] == "sampled":
-            raise UserError("id_weight_decay cannot be used with loss_type: sampled, whose IDs have no weight decay")
         super().__init__(config, model)
         keep_freed_memory()
         bf16 = config["precision"] == "bf16"

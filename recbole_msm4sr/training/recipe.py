@@ -87,7 +87,11 @@ def _run(
         {"versions": environment(), "processes": world_size(), "data": data.fingerprint},
     )
 
-    if config.spec.first_stage and [name for name, _, start in plan if start is None] == ["finetune"]:
+    if (
+        config.spec.first_stage
+        and not config.spec.as_second
+        and [name for name, _, start in plan if start is None] == ["finetune"]
+    ):
         log.info("finetune: from scratch; no stage 1 is run (training, pretrain_epochs)")
     results: list[StageResult] = []
     stage: Stage | None = None
@@ -132,38 +136,41 @@ def _plan(
 ) -> list[tuple[str, Config]]:
     """The stages of a recipe, in order, each with its configuration."""
 
-    def stage_config(model: str, **settings: Any) -> Config:
+    def stage_config(model: str | type, **settings: Any) -> Config:
         stage = Config(
             model, config["dataset"], config_file_list, {**(config_dict or {}), **settings}, drop_unread=True
         )
         stage["show_progress"], stage["log_wandb"] = config["show_progress"], config["log_wandb"]
         return stage
 
-    name = config["model"]
-    if config.spec.is_first_stage:
+    spec = config.spec
+    if spec.is_first_stage:
         return [("pretrain", config)]
-    if config.spec.first_stage:
+    if spec.as_second:  # one model for both stages
+        model, given = spec.given_class or spec.name, config.external_config_dict
+        first = {**spec.as_first, "epochs": config["pretrain_epochs"]}
+        if given.get("train_stage") == "pretrain":
+            return [("pretrain", stage_config(model, **first))]
+        second = ("finetune", stage_config(model, **spec.as_second))
+        if given.get(str(spec.start_key)):
+            return [second]
+        if given.get("train_stage") == "finetune":
+            raise UserError(
+                f"{spec.name} fine-tunes a pre-trained model: set {spec.start_key}, or leave train_stage out"
+            )
+        return [("pretrain", stage_config(model, **first)), second]
+    if spec.first_stage:
         if config["training"] == "e2e":
             return [("e2e", config)]
         pretrains = config["training"] == "two_stage" and not config["pretrained_path"] and config["pretrain_epochs"]
-        stages = [("pretrain", stage_config(config.spec.first_stage))] if pretrains else []
+        stages = [("pretrain", stage_config(spec.first_stage))] if pretrains else []
         return [*stages, ("finetune", config)]
-    if name == "S3Rec":
-        given = config.external_config_dict
-        first = {"train_stage": "pretrain", "epochs": config["pretrain_epochs"], "eval_step": 0}
-        if given.get("train_stage") == "pretrain":
-            return [("pretrain", stage_config(name, **first))]
-        if given.get("pre_model_path"):
-            return [("finetune", stage_config(name, train_stage="finetune"))]
-        if given.get("train_stage") == "finetune":
-            raise UserError("S3Rec fine-tunes a pre-trained model: set pre_model_path, or leave train_stage out")
-        return [("pretrain", stage_config(name, **first)), ("finetune", stage_config(name, train_stage="finetune"))]
     return [("train", config)]
 
 
 def _given_start(config: Config) -> Path | None:
     """The checkpoint that the user asks to start from."""
-    path = config["pretrained_path"] or (config["pre_model_path"] if config["model"] == "S3Rec" else None)
+    path = config[config.spec.start_key] if config.spec.start_key else None
     if path and not Path(path).is_file():
         raise UserError(f"there is no checkpoint {path}")
     return Path(path) if path else None

@@ -226,9 +226,9 @@ class Stage:
         if world_size() > 1:
             self.loaders[0].share(rank(), world_size())
         init_seed(self.config["seed"], self.config["reproducibility"])
-        if self.start is not None and "pre_model_path" in self.config.final_config_dict:
+        if self.start is not None and self.config.spec.as_second:
             checkpoint.load(self.start)  # one clear error instead of RecBole's own
-            self.config["pre_model_path"] = str(self.start)
+            self.config[self.config.spec.start_key] = str(self.start)
         model = self.config.spec.model_class(self.config, self.data.parts[0]).to(self.config["device"])
         if self.start is not None and hasattr(model, "load_backbone"):
             try:

@@ -21,6 +21,6 @@ def trainer_class(config: Any) -> type:
     """
     if config.spec.is_ours:
         return PackedTrainer if config.spec.is_packed else GeneralTrainer
-    base = get_trainer(config["MODEL_TYPE"], config["model"])
+    base = get_trainer(config["MODEL_TYPE"], config.spec.base)
     mixin = StageTrainer if base.fit is Trainer.fit or base.__name__ == "S3RecTrainer" else SafeCheckpoints
     return type(f"Safe{base.__name__}", (mixin, base), {})

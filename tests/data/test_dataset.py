@@ -100,13 +100,9 @@ def test_ml_100k_gives_recboles_rows_with_its_real_ties_in_time() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("mode", ["valid_and_test", "valid_only", "test_only"])
-def test_small_data_with_many_ties_gives_recboles_rows(
-    write_inter: Callable[..., dict[str, Any]], seed: int, mode: str
-) -> None:
-    args = {"split": {"LS": mode}, "order": "TO", "group_by": "user", "mode": "full"}
-    ours, _ = assert_same_split("SASRec", "x", {**write_inter(seed), "eval_args": args})
-    assert [len(part) > 0 for part in ours] == [True, mode != "test_only", mode != "valid_only"]
+def test_small_data_with_many_ties_gives_recboles_rows(write_inter: Callable[..., dict[str, Any]], seed: int) -> None:
+    ours, _ = assert_same_split("SASRec", "x", write_inter(seed))
+    assert all(len(part) for part in ours)
 
 
 @pytest.mark.parametrize("group_by", ["user", "none"])
@@ -208,7 +204,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "load_col": {"inter": ["user_id", "item_id", "timestamp", "place"]},
         "alias_of_item_id": ["place"],
     },
-    "threshold": {"load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]}, "threshold": {"rating": 2}},
     "normalize_field": {"normalize_field": ["timestamp"]},
     "numerical_features": {"numerical_features": ["timestamp"]},
 }

@@ -144,7 +144,7 @@ def test_a_name_with_a_hyphen_is_an_alias(run: Any, alias: str, name: str, setti
         ("CLCRec", {"temperature": 0}, "temperature must be a number above 0"),
         ("CLCRec", {"min_item_count": 0}, "min_item_count must be a whole number, at least 1"),
         ("CLCRec", {"n_negatives": 0}, "n_negatives must be a whole number, at least 1"),
-        ("UniSRec", {"training": "e2e"}, "which only MSM4SR has"),
+        ("UniSRec", {"training": "e2e"}, "only MSM4SR has e2e"),
         ("UniSRec", {"train_stage": "pretrain"}, "train_stage must be one of transductive_ft, inductive_ft"),
         ("UniSRec", {"attention_size": 8}, "unknown setting 'attention_size'"),
         ("UniSRec", {"feature_storage": "disk"}, "unknown setting 'feature_storage'"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbole_msm4sr.config.load import Config
-from recbole_msm4sr.core.errors import DivergedError, UserError
+from recbole_msm4sr.core.errors import DivergedError
 from recbole_msm4sr.data import loading
 from recbole_msm4sr.training.general_trainer import GeneralTrainer
 from recbole_msm4sr.training.trainer import trainer_class
@@ -56,12 +56,6 @@ def test_a_loss_that_is_not_finite_ends_training(tiny_dataset: tuple[Path, str])
         trainer.model.item_embedding.weight[1:] = float("nan")
     with pytest.raises(DivergedError, match="the training loss became nan in stage train"):
         trainer._train_epoch(train, 0)
-
-
-@pytest.mark.parametrize("key", ["enable_amp", "enable_scaler"])
-def test_recboles_half_precision_is_refused(tiny_dataset: tuple[Path, str], key: str) -> None:
-    with pytest.raises(UserError, match="GRCN computes in float32"):
-        build(tiny_dataset, **{key: True})
 
 
 def test_losses_are_logged_by_name(tiny_dataset: tuple[Path, str]) -> None:

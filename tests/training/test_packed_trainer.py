@@ -89,12 +89,6 @@ def test_a_loss_that_is_not_finite_ends_training_before_the_epoch_does(
     assert len(steps) == 2 < len(train)
 
 
-@pytest.mark.parametrize("key", ["enable_amp", "enable_scaler"])
-def test_recboles_half_precision_is_refused(tiny_dataset: tuple[Path, str], key: str) -> None:
-    with pytest.raises(UserError, match="set precision to bf16"):
-        build(*tiny_dataset, "MSM4SR", **{key: True})
-
-
 def test_recboles_anomaly_detection_is_off(tiny_dataset: tuple[Path, str]) -> None:
     """Importing RecBole's SINE turns it on for the whole process."""
     torch.autograd.set_detect_anomaly(True)
@@ -112,8 +106,3 @@ def test_ids_have_the_rate_and_decay_that_they_are_given(tiny_dataset: tuple[Pat
     assert [id(weight) for weight in ids["params"]] == [id(trainer.model.item_embedding.weight)]
     sparse, _ = build(*tiny_dataset, "SASRecM", learner="adam", loss_type="sampled", id_learning_rate=0.3)
     assert sparse.optimizer.sparse.param_groups[0]["lr"] == 0.3
-
-
-def test_a_decay_of_ids_with_sparse_gradients_is_refused(tiny_dataset: tuple[Path, str]) -> None:
-    with pytest.raises(UserError, match="id_weight_decay cannot be used with loss_type: sampled"):
-        build(*tiny_dataset, "SASRecM", learner="adam", loss_type="sampled", id_weight_decay=0.1)
