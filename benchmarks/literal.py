@@ -11,7 +11,7 @@ A step of 1,024 rows gathers 1,024 x 50 x 10 x 768 floats, 1.6 GB, for ten sente
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +115,10 @@ class LiteralPretrain(LiteralModel):
         self.cmcl_weight, self.temperature = config["cmcl_weight"], config["temperature"]
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
-        """NIP of text and image, then λ CMCL of text and image; each a mean over the rows."""
+        """NIP of text and image, then λ CMCL of text and image.
+
+        Each is a mean over the rows whose target has the modality, CMCL over those whose target has both.
+        """
         item_seq, length = drop_items(interaction[self.ITEM_SEQ], self.sequence_dropout)
         target = interaction[self.POS_ITEM_ID]
         text, image = (self.encoders[name](item_seq) for name in MODALITIES)  # [B, L, d0] each
@@ -123,12 +126,15 @@ class LiteralPretrain(LiteralModel):
         swap = (torch.rand(item_seq.shape, device=item_seq.device) < ratio).unsqueeze(-1)  # [B, L, 1]
         h_text = self.last_state(torch.where(swap, image, text), item_seq, length)
         h_image = self.last_state(torch.where(swap, text, image), item_seq, length)
+        encoders = {name: cast(PaddedEncoder, self.encoders[name]) for name in MODALITIES}
+        has_content = {name: encoder.present[target].any(dim=1) for name, encoder in encoders.items()}  # [B] each
+        both = has_content["text"] & has_content["image"]
         nip, cmcl = [], []
         for name, own, other in (("text", h_text, h_image), ("image", h_image, h_text)):
             direct, crossed = self.projections[name](own), self.projections[name](other)  # eq. 6
-            z = self.encoders[name](target)  # [B, d0]
-            nip.append(next_item_prediction(direct, crossed, z, target, self.temperature))
-            cmcl.append(self.cmcl_weight * cross_modality(direct, crossed, target, self.temperature))
+            z, has = self.encoders[name](target), has_content[name]  # [B, d0], [B]
+            nip.append(next_item_prediction(direct[has], crossed[has], z[has], target[has], self.temperature))
+            cmcl.append(self.cmcl_weight * cross_modality(direct[both], crossed[both], target[both], self.temperature))
         return (*nip, *cmcl)
 
 

@@ -34,21 +34,21 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(_GatherRows.apply(tensor, counts.tolist()) for tensor in tensors)
 
 
-def global_mean(total: Tensor, count: int) -> Tensor:
+def global_mean(total: Tensor, count: int | Tensor) -> Tensor:
     """Mean over the rows of all processes, for a loss whose gradients are averaged over the processes.
 
     Args:
         total: sum over this process's rows, scalar.
-        count: number of its rows.
+        count: number of its rows; an integer, or an integer tensor where a device counts them.
 
     Returns:
-        A scalar whose average over the processes is the mean over all rows.
+        A scalar whose average over the processes is the mean over all rows; 0 where there are none.
     """
     if world_size() == 1:
-        return total / count
-    counts = torch.tensor(float(count), device=total.device, dtype=torch.float64)
+        return total / (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
+    counts = torch.as_tensor(count, device=total.device).to(torch.float64, copy=True)
     dist.all_reduce(counts)
-    return total * (world_size() / counts).to(total.dtype)
+    return total * (world_size() / counts.clamp(min=1)).to(total.dtype)
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,11 @@ class M2SE(nn.Module):
     def encode_items(self, item_ids: Tensor | None = None) -> Tensor:
         """Item embeddings z of every modality, float ``[M, n, d0]``; ``item_ids`` int64 ``[n]``, or all items."""
         return torch.stack([self.encoders[name](item_ids) for name in self.modalities])
+
+    def content_ids(self, item_ids: Tensor) -> Tensor:
+        """Which of the items int64 ``[n]`` have the same content, -1 where one has none: int64 ``[M, n]``."""
+        encoders = (cast(ModalityEncoder, self.encoders[name]) for name in self.modalities)
+        return torch.stack([encoder.content_ids(item_ids) for encoder in encoders])
 
     def forward(self, table: Tensor, index_seq: Tensor, mixup_ratio: Tensor | None = None) -> Tensor:
         """Encode sequences of items.

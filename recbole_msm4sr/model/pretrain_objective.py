@@ -62,8 +62,9 @@ class PretrainObjective(nn.Module):
             item_length: int64 ``[U]``.
 
         Returns:
-            Scalars in the order of ``loss_names``, λ included; their sum is eq. 11, with NIP a mean over the pairs and
-            CMCL a mean over the sequence representations.
+            Scalars in the order of ``loss_names``, λ included; their sum is eq. 11. NIP is a mean over the pairs whose
+            target has the modality, CMCL one over the sequence representations whose target has all modalities.
+            Targets of equal content are not each other's negatives in NIP.
         """
         inputs, last_kept = sequence_dropout(item_seq, item_length, self.sequence_dropout)
         row, time = target.nonzero(as_tuple=True)  # [P] each: the (sequence, next item) pairs
@@ -76,13 +77,16 @@ class PretrainObjective(nn.Module):
         column = last_kept[row, time]  # [P]
         states = states[:, row, column]  # [M, P, d0]
         spaces = self.project(states)
+        content = backbone.content_ids(item_ids).T  # [P, M], -1 where a target lacks the modality
         losses = []
         if self.use_nip:
             embeddings = table[:, target_index].transpose(0, 1)  # [P, M, d0]
-            candidate_ids, candidates = gather_rows(item_ids, embeddings)  # [C], [C, M, d0]
+            contents, candidates = gather_rows(content, embeddings)  # [C, M], [C, M, d0]
             losses += [
-                nip_loss(direct, crossed, candidates[:, stream], candidate_ids, self.temperature)
-                for stream, (direct, crossed) in enumerate(spaces.values())
+                nip_loss(direct, crossed, z, own, self.temperature, has_content=own >= 0)
+                for (direct, crossed), z, own in zip(
+                    spaces.values(), candidates.unbind(1), contents.unbind(1), strict=True
+                )
             ]
         if self.use_cmcl:
             # After a dropped item, pairs share one sequence representation, which is no negative of itself.
@@ -90,10 +94,12 @@ class PretrainObjective(nn.Module):
             first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
             (anchors,) = first.nonzero(as_tuple=True)  # [R]
             views = torch.stack([view[anchors] for pair in spaces.values() for view in pair], dim=1)  # [R, 2M, d0]
-            candidate_ids, views = gather_rows(item_ids[anchors], views)  # [C], [C, 2M, d0]
+            has_all = (content[anchors] >= 0).all(dim=1)  # [R]
+            candidate_ids, has_all, views = gather_rows(item_ids[anchors], has_all, views)  # [C], [C], [C, 2M, d0]
             directs, crosseds = views.unflatten(1, (-1, 2)).unbind(2)  # [C, M, d0] each
             losses += [
-                self.cmcl_weight * cmcl_loss(direct, crossed, candidate_ids, self.temperature, len(anchors))
+                self.cmcl_weight
+                * cmcl_loss(direct, crossed, candidate_ids, self.temperature, len(anchors), has_content=has_all)
                 for direct, crossed in zip(directs.unbind(1), crosseds.unbind(1), strict=True)
             ]
         return tuple(losses)

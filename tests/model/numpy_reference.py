@@ -224,7 +224,7 @@ def nip(direct: Array, crossed: Array, item_emb: Array, item_ids: list[int], tem
                 continue
             denominator += f(direct[j], item_emb[other]) + f(crossed[j], item_emb[other])
         total -= math.log((f(direct[j], item_emb[j]) + f(crossed[j], item_emb[j])) / denominator)
-    return total / len(item_ids)
+    return total / max(len(item_ids), 1)
 
 
 def cmcl(direct: Array, crossed: Array, item_ids: list[int], temperature: float) -> float:
@@ -242,7 +242,7 @@ def cmcl(direct: Array, crossed: Array, item_ids: list[int], temperature: float)
         return math.log(f(view[j], other_view[j]) / denominator)
 
     n = len(item_ids)
-    return -0.5 * sum(ell(direct, crossed, j) + ell(crossed, direct, j) for j in range(n)) / n
+    return -0.5 * sum(ell(direct, crossed, j) + ell(crossed, direct, j) for j in range(n)) / max(n, 1)
 
 
 def info_nce(states: Array, positives: Array, item_ids: list[int], temperature: float) -> float:
@@ -262,7 +262,11 @@ def pretrain_losses(
     pairs: list[tuple[list[int], int]],
     config: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Eq. 3-11 with ρ = 0 and p = 0: every prefix goes through the transformer by itself."""
+    """Eq. 3-11 with ρ = 0 and p = 0: every prefix goes through the transformer by itself.
+
+    A pair whose target lacks a modality leaves that modality's NIP, and CMCL; targets of equal content are not each
+    other's negatives in NIP.
+    """
     modalities = config["modalities"]
     table = encode_items(dataset, state_dict, modalities)
     transformer = to_numpy(state_dict, "m2se.transformer.")
@@ -281,10 +285,22 @@ def pretrain_losses(
         weight, bias = to_numpy(state_dict, f"objective.projections.{name}.").values()
         other = modalities[1 - m] if len(modalities) == 2 else name
         direct, crossed = h[name] @ weight.T + bias, h[other] @ weight.T + bias  # eq. 6
-        losses[f"nip_{name}"] = nip(direct, crossed, table[m][targets], targets, config["temperature"])
+        contents = [content_of(dataset, name, target) for target in targets]
+        own = [j for j, content in enumerate(contents) if content]
+        same = [contents.index(contents[j]) for j in own]  # equal numbers for targets of equal content
+        losses[f"nip_{name}"] = nip(direct[own], crossed[own], table[m][targets][own], same, config["temperature"])
         if len(modalities) == 2:
-            losses[f"cmcl_{name}"] = config["cmcl_weight"] * cmcl(direct, crossed, targets, config["temperature"])
+            both = [j for j, target in enumerate(targets) if all(content_of(dataset, k, target) for k in modalities)]
+            ids = [targets[j] for j in both]
+            loss = cmcl(direct[both], crossed[both], ids, config["temperature"])
+            losses[f"cmcl_{name}"] = config["cmcl_weight"] * loss
     return losses
+
+
+def content_of(dataset: Any, modality: str, item: int) -> list[list[float]]:
+    """An item's feature rows; an empty list where it lacks the modality."""
+    values, offsets = dataset.item_features[modality]
+    return values[offsets[item] : offsets[item + 1]].tolist()
 
 
 def finetune_scores(

@@ -129,3 +129,52 @@ def test_gradients_are_those_of_the_losses(ids: list[int]) -> None:
     inputs = [torch.randn(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     assert torch.autograd.gradcheck(lambda m, c, z: nip_loss(m, c, z, item_ids, 0.5), inputs)
     assert torch.autograd.gradcheck(lambda m, c: cmcl_loss(m, c, item_ids, 0.5), inputs[:2])
+
+
+# -- targets without the modality --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("ids", [DISTINCT, REPEATED])
+def test_pairs_whose_target_lacks_the_modality_leave_both_losses(ids: list[int]) -> None:
+    direct, crossed, items = vectors()
+    z = items[[ids.index(item) for item in ids]]
+    has = torch.tensor([ids.index(item) not in (1, 4) for item in ids])
+    own = has.nonzero().squeeze(1)
+    kept, views = [ids[j] for j in own], (direct[own].numpy(), crossed[own].numpy())
+    nip = nip_loss(direct, crossed, z, torch.tensor(ids), 0.07, has_content=has)
+    cmcl = cmcl_loss(direct, crossed, torch.tensor(ids), 0.07, has_content=has)
+    assert nip.item() == pytest.approx(reference.nip(*views, z[own].numpy(), kept, 0.07), rel=1e-9)
+    assert cmcl.item() == pytest.approx(reference.cmcl(*views, kept, 0.07), rel=1e-9)
+
+
+def test_half_of_the_targets_without_pictures_cost_nothing() -> None:
+    """Sequences that point exactly at their targets: the vector that 32 of 64 share would leave a loss of 1.73."""
+    z = torch.eye(64, dtype=torch.float64)
+    z[32:] = z[32]
+    ids, has = torch.arange(64), torch.arange(64) < 32
+    assert nip_loss(z, z, z, ids, 0.01).item() == pytest.approx(0.5 * math.log(32), rel=1e-9)
+    assert nip_loss(z, z, z, ids, 0.01, has_content=has).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_twins_of_equal_content_are_not_each_others_negatives() -> None:
+    z = torch.eye(4, dtype=torch.float64)[[0, 1, 1, 2]]
+    assert nip_loss(z, z, z, torch.tensor([5, 6, 7, 8]), 0.01).item() == pytest.approx(0.5 * math.log(2))
+    assert nip_loss(z, z, z, torch.tensor([5, 6, 6, 8]), 0.01).item() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_where_nothing_is_missing_both_losses_and_their_gradients_are_the_same_bits(dtype: torch.dtype) -> None:
+    ids, everything = torch.tensor(REPEATED), torch.ones(5, dtype=torch.bool)
+    inputs = [tensor.to(dtype).requires_grad_() for tensor in vectors()]
+    results = []
+    for has in (None, everything):
+        losses = nip_loss(*inputs, ids, 0.07, has), cmcl_loss(*inputs[:2], ids, 0.07, has_content=has)
+        results.append((*losses, *torch.autograd.grad(sum(losses), inputs)))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_a_batch_without_any_content_has_a_loss_and_gradients_of_zero() -> None:
+    inputs = [tensor.requires_grad_() for tensor in vectors()]
+    ids, nothing = torch.tensor(DISTINCT), torch.zeros(5, dtype=torch.bool)
+    loss = nip_loss(*inputs, ids, 0.07, nothing) + cmcl_loss(*inputs[:2], ids, 0.07, has_content=nothing)
+    loss.backward()
+    assert loss.item() == 0
+    assert all((tensor.grad == 0).all() for tensor in inputs)

@@ -66,6 +66,17 @@ def test_losses_of_a_packed_batch_are_equation_11_over_all_its_pairs(
     np.testing.assert_allclose([loss.item() for loss in losses], [expected[name] for name in names], rtol=1e-9)
 
 
+def test_targets_of_equal_content_are_not_each_others_negatives() -> None:
+    """Items 2 and 9, both targets of the batch, are given the same sentence."""
+    dataset, config = make_dataset(), make_config(cmcl_weight=0.5, **without_augmentation())
+    values, offsets = dataset.item_features["text"]
+    values[offsets[9]] = values[offsets[2]]
+    model, batch = randomise(MSM4SRPretrain(config, dataset)), packed_batch()
+    expected = reference.pretrain_losses(dataset, model.state_dict(), pairs_of(batch), config)
+    losses = [loss.item() for loss in model.calculate_loss(batch)]
+    np.testing.assert_allclose(losses, [expected[name] for name in ALL_LOSSES], rtol=1e-9)
+
+
 def test_a_padded_batch_has_the_losses_of_a_narrow_one() -> None:
     model, batch = make_model(**without_augmentation()), packed_batch()
     wide = Interaction(

@@ -14,6 +14,7 @@ from torch import Tensor
 from recbole_msm4sr.core.gather import gather_rows
 from recbole_msm4sr.model.base import TARGET, PackedSequentialRecommender
 from recbole_msm4sr.model.blocks.augmentation import sequence_dropout
+from recbole_msm4sr.model.blocks.content import content_ids
 from recbole_msm4sr.model.blocks.side_information import mean_of_rows
 from recbole_msm4sr.model.blocks.transformer import CausalTransformer, initialise, transformer_settings
 from recbole_msm4sr.model.blocks.whitening_adaptor import WhiteningAdaptor
@@ -61,9 +62,13 @@ class UniSRecPretrain(TextSequenceRecommender):
     """Stage 1: every sequence is contrasted with next items and with shortened sequences of its batch (2.2)."""
 
     loss_names = ("seq_item", "seq_seq")
+    content: Tensor
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
+        has_text = self.features.any(dim=1)  # [n_items]
+        content = content_ids(self.features, torch.arange(self.n_items + 1)).where(has_text, -1)
+        self.register_buffer("content", content, persistent=False)  # [n_items]
         self.sequence_dropout = config["sequence_dropout"]
         self.seq_seq_weight = config["seq_seq_weight"]
         self.apply(lambda module: initialise(module, config["initializer_range"]))
@@ -71,7 +76,8 @@ class UniSRecPretrain(TextSequenceRecommender):
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
         """Sequence-item loss, and λ times sequence-sequence loss; means over the pairs of a packed batch.
 
-        Both are InfoNCE of cosines over the batch, without negatives of the same next item. A shortened sequence that
+        Both are InfoNCE of cosines over the batch, without negatives of the same next item. In the first an item
+        without text takes no part, and items of equal text are not each other's negatives. A shortened sequence that
         stands for two pairs, because it lacks the last item of one, is contrasted once.
         """
         item_seq, target = interaction[self.ITEM_SEQ], interaction[TARGET]
@@ -86,14 +92,17 @@ class UniSRecPretrain(TextSequenceRecommender):
         views = self.encode(table, shortened_index.view_as(shortened))[0, row, column]  # [P, d0]
         first = torch.ones_like(row, dtype=torch.bool)  # [P]: first pair of its shortened sequence
         first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
-        seq_item = self._contrast(states, table[0, item_index], item_ids)
+        seq_item = self._contrast(states, table[0, item_index], self.content[item_ids])
         seq_seq = self._contrast(states[first], views[first], item_ids[first])
         return seq_item, self.seq_seq_weight * seq_seq
 
     def _contrast(self, states: Tensor, positives: Tensor, item_ids: Tensor) -> Tensor:
-        """InfoNCE between float ``[P, d0]`` and ``[P, d0]``: NIP of eq. 7 where m̂ and m̃ are the same."""
+        """InfoNCE between float ``[P, d0]`` and ``[P, d0]``: NIP of eq. 7 where m̂ and m̃ are the same.
+
+        Equal ids int64 ``[P]`` are not each other's negatives, and -1 takes no part.
+        """
         item_ids, candidates = gather_rows(item_ids, positives)
-        return nip_loss(states, states, candidates, item_ids, self.temperature)
+        return nip_loss(states, states, candidates, item_ids, self.temperature, has_content=item_ids >= 0)
 
 
 class UniSRec(TextSequenceRecommender):

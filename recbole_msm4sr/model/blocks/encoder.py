@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from recbole_msm4sr.model.blocks.content import content_ids
 from recbole_msm4sr.model.blocks.dropout import Dropout
 from recbole_msm4sr.model.blocks.segments import segment_of_rows, segment_softmax
 
@@ -125,6 +126,7 @@ class ModalityEncoder(nn.Module):
 
     values: Tensor | RowSource
     offsets: Tensor
+    _content_ids: Tensor | None
 
     def __init__(
         self,
@@ -151,6 +153,7 @@ class ModalityEncoder(nn.Module):
         else:
             self.values = values
         self.register_buffer("offsets", offsets, persistent=False)
+        self.register_buffer("_content_ids", None, persistent=False)
         self.attention = SentenceAttention(values.shape[1], attention_size)
         self.experts = MixtureOfExperts(values.shape[1], hidden_size, n_experts, dropout_prob, norm_init)
         self.missing = nn.Parameter(torch.empty(hidden_size).normal_(std=0.02))
@@ -172,6 +175,19 @@ class ModalityEncoder(nn.Module):
             is_missing = offsets.diff() == 0  # [m]
             parts.append(torch.where(is_missing.unsqueeze(-1), self.missing, z))
         return torch.cat(parts)
+
+    def content_ids(self, item_ids: Tensor) -> Tensor:
+        """Which of the items int64 ``[n]`` have the same content, -1 where one has no rows: int64 ``[n]``.
+
+        Rows that are not in memory are not compared: there every item has content of its own.
+        """
+        if self._content_ids is None:
+            if isinstance(self.values, Tensor):
+                self._content_ids = content_ids(self.values.cpu(), self.offsets.cpu()).to(self.offsets.device)
+            else:
+                every = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
+                self._content_ids = every.where(self.offsets.diff() > 0, -1)
+        return self._content_ids[item_ids]
 
     def _pool_again_in_backward(self, rows: Tensor, offsets: Tensor) -> Tensor:
         """Eq. 3 without keeping the rows in float32, which are most of what backward needs."""
