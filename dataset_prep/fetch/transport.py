@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
-from weakref import WeakSet
 
 import certifi
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, Timeout
@@ -29,7 +28,7 @@ class _Connection(HTTPConnection):
     """A connection that checks the address it goes to, and does not wait forever for the head of an answer."""
 
     public_only: bool
-    sockets: WeakSet[socket.socket]
+    sockets: set[socket.socket | None]  # open ones, of all threads
 
     def _new_conn(self) -> socket.socket:
         if not self.public_only:
@@ -45,6 +44,10 @@ class _Connection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         self.sockets.add(self.sock)
+
+    def close(self) -> None:
+        self.sockets.discard(self.sock)
+        super().close()
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         """Let the read timeout limit the whole head: ``http.client`` applies it to every single read."""
@@ -77,7 +80,7 @@ class Transport:
 
     def __init__(self, per_host: int, *, allow_private: bool) -> None:
         self._allow_private = allow_private
-        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._sockets: set[socket.socket | None] = set()
         # The system's certificates and certifi's: some Pythons come without the former, some networks need them.
         tls = ssl.create_default_context()
         tls.load_verify_locations(certifi.where())
@@ -128,10 +131,11 @@ class Transport:
 _KINDS = {"http": (HTTPConnectionPool, HTTPConnection), "https": (HTTPSConnectionPool, HTTPSConnection)}
 
 
-def _shut_down(connection: socket.socket) -> None:
+def _shut_down(connection: socket.socket | None) -> None:
     """Wake the thread that reads from a connection, if it is still open."""
     with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+        if connection is not None:
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _proxy(url: str, options: Mapping[str, Any]) -> ProxyManager:

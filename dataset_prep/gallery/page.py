@@ -77,8 +77,8 @@ def write_gallery(
         UserError: there is no data set, or a setting is out of its range.
         OSError: the disk is full; an earlier page is still there.
     """
-    if thumbnail < 16:
-        raise UserError(f"thumbnail is {thumbnail} pixels: it must be 16 or more")
+    if not 16 <= thumbnail <= 4096:  # WebP has a limit, too
+        raise UserError(f"thumbnail is {thumbnail} pixels: it must be between 16 and 4,096")
     target = layout.root / "gallery.html" if out is None else Path(out)
     inventory = take_inventory(layout)
     drawn = draw(inventory, max_items, missing_share, order, seed)

@@ -176,8 +176,9 @@ def test_pictures_that_cannot_be_shown_are_counted_and_nothing_outside_the_folde
     assert sum(figures["unreadable_pictures"].values()) == 9
     assert figures["unreadable_pictures"]["outside the folder of pictures"] == 3
     assert cards(parsed(path))["A"].text().count("This picture cannot be shown") == 9
-    with pytest.raises(UserError, match="thumbnail is 0 pixels"):
-        write_gallery(layout, thumbnail=0)
+    for thumbnail in (0, 20_000):
+        with pytest.raises(UserError, match=f"thumbnail is {thumbnail} pixels"):
+            write_gallery(layout, thumbnail=thumbnail)
 
 
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
