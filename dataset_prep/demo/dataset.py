@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from dataset_prep.readers.jsonl import read_records, write_records
 from dataset_prep.sources import CustomSource
 from dataset_prep.steps import prepare
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import atomic_folder
+from recbole_msm4sr.core.files import atomic_folder, locked
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def make_demo(
     The folder appears whole at the end, or not at all. The same seed on the same machine gives the same bytes.
 
     Raises:
-        UserError: ``out`` exists and ``overwrite`` is false, the seed is negative, or a size is too small.
+        UserError: ``out`` exists and ``overwrite`` is false, or is not a generated data set.
     """
     sizes = sizes or DemoSizes()
     target = Layout.of(out).root
@@ -84,7 +85,11 @@ def make_demo(
     # One stream per part: a change to one leaves the others as they were.
     streams = [np.random.default_rng(sequence) for sequence in np.random.SeedSequence(seed).spawn(5)]
     item_rng, text_rng, picture_rng, user_rng, clip_rng = streams
-    with atomic_folder(target, overwrite=overwrite) as folder, quiet_transformers(even_on_terminal=True):
+    with (
+        _one_at_a_time(target),
+        atomic_folder(target, overwrite=overwrite) as folder,
+        quiet_transformers(even_on_terminal=True),
+    ):
         items = make_items(sizes.n_items, item_rng)
         interactions = make_interactions(items, sizes.n_users, user_rng)
         raw = folder / "raw"
@@ -115,6 +120,17 @@ def make_demo(
         (folder / "README.txt").write_text(readme, encoding="utf-8")
     logger.info("%s: generated data set, seed %d; nothing in it is real", target, seed)
     return target
+
+
+@contextmanager
+def _one_at_a_time(target: Path) -> Iterator[None]:
+    """Wait until no other process generates ``target``; it may be there then."""
+    lock = target.with_name(f".{target.name}.lock")
+    with locked(lock):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _is_generated(folder: Path) -> bool:

@@ -36,12 +36,8 @@ def build_sentence_encoder(folder: Path, sentences: Iterable[str], seed: int, *,
     The vectors of different sentences differ: their mean cosine is about 0.4.
     """
     from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel
-
-    try:
-        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    except ImportError:  # sentence-transformers before 5.2
-        from sentence_transformers.models import Pooling, Transformer
 
     words = sorted({word for sentence in sentences for word in re.findall(r"\w+", sentence.lower())})
     tokenizer = _word_tokenizer(words)
@@ -79,15 +75,10 @@ def build_clip(
         The last step's loss: the cross-entropy between the softmax over D and the picture's true words, less the
         entropy of the latter (0 is perfect).
     """
-    from transformers import CLIPConfig, CLIPModel
-
-    try:
-        from transformers import CLIPImageProcessorPil as ImageProcessor
-    except ImportError:
-        from transformers import CLIPImageProcessor as ImageProcessor
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     tokenizer = _word_tokenizer(words)
-    processor = ImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
+    processor = CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
     rng = np.random.default_rng(seed)
     pixels = processor(images=[draw(item, rng) for item in items], return_tensors="pt")["pixel_values"]  # [n, 3, s, s]
     truth = torch.tensor([[word in item.visual_words() for word in words] for item in items], dtype=torch.float32)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 
 from dataset_prep.demo.catalogue import Item
 
@@ -44,31 +45,28 @@ def _silhouette(shape: str, x: int, y: int, radius: int) -> Image.Image:
     mask = Image.new("L", (SIZE, SIZE), 0)
     pen = ImageDraw.Draw(mask)
     box = (x - radius, y - radius, x + radius, y + radius)
-    if shape == "circle":
+    corners = {
+        "triangle": [(x, y - radius), (x + radius, y + radius), (x - radius, y + radius)],
+        "diamond": [(x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y)],
+    }
+    if shape in ("circle", "ring"):
         pen.ellipse(box, fill=255)
     elif shape == "square":
         pen.rectangle(box, fill=255)
-    elif shape == "triangle":
-        pen.polygon([(x, y - radius), (x + radius, y + radius), (x - radius, y + radius)], fill=255)
-    elif shape == "diamond":
-        pen.polygon([(x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y)], fill=255)
     elif shape == "cross":
         arm = radius // 3
         pen.rectangle((x - arm, y - radius, x + arm, y + radius), fill=255)
         pen.rectangle((x - radius, y - arm, x + radius, y + arm), fill=255)
-    elif shape == "ring":
-        pen.ellipse(box, fill=255)
-        hole = Image.new("L", (SIZE, SIZE), 0)
-        inner = radius // 2
-        ImageDraw.Draw(hole).ellipse((x - inner, y - inner, x + inner, y + inner), fill=255)
-        mask = ImageChops.subtract(mask, hole)
     else:
-        raise ValueError(f"no such shape: {shape!r}")
+        pen.polygon(corners[shape], fill=255)
+    if shape == "ring":
+        inner = radius // 2
+        pen.ellipse((x - inner, y - inner, x + inner, y + inner), fill=0)
     return mask
 
 
 def _draw_pattern(pen: ImageDraw.ImageDraw, pattern: str, phase: int) -> None:
-    """Draw a white pattern over the whole picture, shifted by ``phase`` pixels."""
+    """Draw a white pattern over the whole picture, shifted by ``phase`` pixels; ``plain`` has none."""
     white = (255, 255, 255)
     steps = range(phase - 8, SIZE, 8)
     if pattern == "striped":
@@ -78,13 +76,9 @@ def _draw_pattern(pen: ImageDraw.ImageDraw, pattern: str, phase: int) -> None:
         for step in steps:
             pen.rectangle((step, 0, step + 2, SIZE), fill=white)
     elif pattern == "dotted":
-        for down in steps:
-            for across in steps:
-                pen.ellipse((across, down, across + 3, down + 3), fill=white)
+        for down, across in itertools.product(steps, steps):
+            pen.ellipse((across, down, across + 3, down + 3), fill=white)
     elif pattern == "checked":
-        for down in range(phase - 16, SIZE, 12):
-            for across in range(phase - 16, SIZE, 12):
-                pen.rectangle((across, down, across + 5, down + 5), fill=white)
-                pen.rectangle((across + 6, down + 6, across + 11, down + 11), fill=white)
-    elif pattern != "plain":
-        raise ValueError(f"no such pattern: {pattern!r}")
+        for down, across in itertools.product(range(phase - 16, SIZE, 12), repeat=2):
+            pen.rectangle((across, down, across + 5, down + 5), fill=white)
+            pen.rectangle((across + 6, down + 6, across + 11, down + 11), fill=white)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from dataset_prep.encode.sentence_encoder import load_sentence_encoder
 from dataset_prep.encode.sentence_features import text_sentences
 from dataset_prep.readers.jsonl import read_image_keywords
 from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import locked
 from recbole_msm4sr.data.feature_store import FeatureStore
 
 SMALL = DemoSizes(n_items=60, n_users=50, clip_pictures=64, clip_steps=3)
@@ -42,11 +45,17 @@ def _files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_same_seed_gives_the_same_bytes(small: Path, tmp_path: Path) -> None:
-    again = make_demo(tmp_path / "elsewhere" / "demo", seed=5, sizes=SMALL)
-    first, second = _files(small), _files(again)
+def test_the_same_seed_gives_the_same_bytes_once_no_other_process_is_at_work(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "elsewhere" / "demo"
+    with ThreadPoolExecutor(1) as pool:
+        with locked(out.with_name(".demo.lock")):
+            again = pool.submit(make_demo, out, seed=5, sizes=SMALL)
+            time.sleep(0.3)
+            assert [path.name for path in out.parent.iterdir()] == [".demo.lock"]
+        first, second = _files(small), _files(again.result())
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
+    assert [path.name for path in out.parent.iterdir()] == ["demo"]
 
 
 def test_another_seed_gives_other_data() -> None:
