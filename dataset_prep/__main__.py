@@ -109,7 +109,7 @@ def _add_options(command: argparse.ArgumentParser, kind: type[Settings]) -> None
 def _prepare(source: Source, target: Target, options: Options) -> None:
     from dataset_prep.info.describe import describe
     from dataset_prep.info.text import describe_as_text
-    from dataset_prep.steps import prepare
+    from dataset_prep.steps.prepare import prepare
 
     layout = Layout.of(target.out)
     prepare(source, layout, options)

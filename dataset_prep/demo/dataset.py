@@ -24,7 +24,7 @@ from dataset_prep.layout import Layout
 from dataset_prep.options import Options, Settings, option
 from dataset_prep.readers.jsonl import read_records, write_records
 from dataset_prep.sources import CustomSource
-from dataset_prep.steps import prepare
+from dataset_prep.steps.prepare import prepare
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import atomic_folder, locked
 

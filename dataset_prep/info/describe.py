@@ -12,7 +12,7 @@ import numpy as np
 from dataset_prep.info.inventory import MODALITIES, Inventory, take_inventory
 from dataset_prep.interactions.table_one import CATEGORIES, Sizes, table_one
 from dataset_prep.layout import Layout
-from dataset_prep.step import read_summary
+from dataset_prep.steps.step import read_summary
 from recbole_msm4sr.data.feature_store import FeatureStore
 
 

@@ -16,7 +16,7 @@ from dataset_prep.layout import Layout
 from dataset_prep.readable import difference, displayable, percent, seconds_as_text, size_as_text
 from dataset_prep.readers.jsonl import write_records
 from dataset_prep.readers.rejected import Rejected
-from dataset_prep.step import Step, run_step
+from dataset_prep.steps.step import Step, run_step
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
 

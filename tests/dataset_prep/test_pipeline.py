@@ -14,12 +14,12 @@ from fault_server import FaultServer, body
 from tiny_release import CATEGORY, TinyRelease, make_release
 from torchrun import torchrun
 
-from dataset_prep import steps as steps_module
 from dataset_prep.__main__ import main
 from dataset_prep.demo.catalogue import dictionary, make_items
 from dataset_prep.demo.encoders import build_clip, build_sentence_encoder
 from dataset_prep.layout import Layout
-from dataset_prep.step import read_summary
+from dataset_prep.steps import raw as steps_module
+from dataset_prep.steps.step import read_summary
 from recbole_msm4sr import run
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import locked

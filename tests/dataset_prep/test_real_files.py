@@ -20,7 +20,7 @@ from dataset_prep.demo.catalogue import dictionary, make_items
 from dataset_prep.demo.encoders import build_clip
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import read_image_keywords
-from dataset_prep.step import read_summary
+from dataset_prep.steps.step import read_summary
 from recbole_msm4sr import run
 from recbole_msm4sr.data.feature_store import FeatureStore
 

@@ -16,7 +16,7 @@ from dataset_prep.encode.stores import figures_of
 from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.layout import Layout
 from dataset_prep.readers.jsonl import read_image_keywords, write_records
-from dataset_prep.step import Preparation, Step, read_summary
+from dataset_prep.steps.step import Preparation, Step, read_summary
 from recbole_msm4sr.core.errors import UserError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dataset_prep.layout import Layout
-from dataset_prep.step import Step, read_summary, run_step
+from dataset_prep.steps.step import Step, read_summary, run_step
 from recbole_msm4sr.core.errors import UserError
 
 
