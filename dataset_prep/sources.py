@@ -50,9 +50,7 @@ class AmazonSource(Settings):
 
     def get(self, layout: Layout, client: HttpClient) -> Mapping[str, Any]:
         """Fetch what is not here yet; returns figures."""
-        return get_amazon(
-            layout, self.release, self.category, self.reviews, raw=self.raw, mirror=self.mirror, client=client
-        )
+        return get_amazon(layout, self.release, self._paths(layout), mirror=self.mirror, client=client)
 
     def fetched(self, layout: Layout) -> list[Path]:
         """The files that :meth:`get` makes or finds; empty if there is nothing to get."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -50,20 +51,12 @@ def amazon_paths(layout: Layout, release: int, category: str, reviews: str, *, r
 
 
 def get_amazon(
-    layout: Layout,
-    release: int,
-    category: str,
-    reviews: str,
-    *,
-    raw: Path | None = None,
-    mirror: str | None = None,
-    client: HttpClient,
+    layout: Layout, release: int, paths: RawFiles, *, mirror: str | None = None, client: HttpClient
 ) -> dict[str, Any]:
-    """Find or download the files of a category, to the paths of :func:`amazon_paths`.
-
-    A file that is there already was complete, and is taken.
+    """Download what is not there yet of the files of a category.
 
     Args:
+        paths: of :func:`amazon_paths`. A file that is there was complete, and is taken.
         mirror: URL to download from, with the release's folders below it; the release's own by default.
 
     Returns:
@@ -71,14 +64,17 @@ def get_amazon(
         ``sha256``, ``url`` (null if it was there already), ``resumed_at`` (bytes that an interrupted run had left).
 
     Raises:
-        UserError: as :func:`amazon_paths`; or a file cannot be downloaded, or the disk has no room for it. What has
-            come stays, and the next call continues from there.
+        UserError: a file cannot be downloaded, or the disk has no room for it. What has come stays, and the next call
+            continues from there.
     """
-    paths = amazon_paths(layout, release, category, reviews, raw=raw)._asdict()
-    if raw is not None:
-        return {role: {"file": str(path), "bytes": path.stat().st_size} for role, path in paths.items()}
     bases = AMAZON[release].bases if mirror is None else (mirror,)
-    return {role: _download(client, bases, path, layout) for role, path in paths.items()}
+    figures: dict[str, Any] = {}
+    for role, path in paths._asdict().items():
+        if path.is_relative_to(layout.raw):
+            figures[role] = _download(client, bases, path, layout)
+        else:
+            figures[role] = {"file": str(path), "bytes": path.stat().st_size}
+    return figures
 
 
 def _download(client: HttpClient, bases: tuple[str, ...], target: Path, layout: Layout) -> dict[str, Any]:
@@ -115,7 +111,8 @@ def _find(folder: Path, wanted: str, known: Sequence[str]) -> Path:
     name = PurePosixPath(wanted).name
     unpacked = name.removesuffix(".gz")
     named = [Path(parent, file) for parent, _, files in os.walk(folder) for file in files if file in (name, unpacked)]
-    fitting = [path for path in named if _shared_tail(path, wanted) == max(_shared_tail(path, one) for one in known)]
+    files = filter(Path.is_file, named)  # no pipes, and no links that lead nowhere
+    fitting = [path for path in files if _shared_tail(path, wanted) == max(_shared_tail(path, one) for one in known)]
     most = max((_shared_tail(path, wanted) for path in fitting), default=0)
     best = sorted(path for path in fitting if _shared_tail(path, wanted) == most)
     # The compressed file before the unpacked one beside it: reading it shows whether it is whole.
@@ -134,9 +131,5 @@ def _find(folder: Path, wanted: str, known: Sequence[str]) -> Path:
 
 def _shared_tail(path: Path, wanted: str) -> int:
     """Number of parts that two paths have in common at their ends; ``.gz`` does not count."""
-    count = 0
-    for mine, theirs in zip(reversed(path.parts), reversed(PurePosixPath(wanted).parts), strict=False):
-        if mine.removesuffix(".gz") != theirs.removesuffix(".gz"):
-            break
-        count += 1
-    return count
+    pairs = zip(reversed(path.parts), reversed(PurePosixPath(wanted).parts), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0].removesuffix(".gz") == pair[1].removesuffix(".gz"), pairs))

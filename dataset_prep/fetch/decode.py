@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dataset_prep.readers.rejected import ReasonError
 
 # Formats by content, whatever a file or URL is called. Pillow's other readers never see a byte from outside.
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "BMP": ".bmp"}
 _NAMES = {"MPO": "JPEG"}  # several JPEGs in one file, as some cameras write; the first one is the picture
-_ORIENTATION = 0x0112  # EXIF tag
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 MAX_BYTES = 20_000_000  # of a file
 MAX_PIXELS = 64_000_000  # width times height as the header states it
@@ -68,9 +58,9 @@ def decode(body: bytes) -> Image.Image:
     picture = _open(body)
     with _bad_if_raised():
         picture.load()
-        turn = _TURNS.get(_orientation(picture))
-        picture = _to_rgb(picture)
-        return picture if turn is None else picture.transpose(turn)
+        with suppress(Exception):  # damaged EXIF data do not harm the picture itself; browsers ignore them, too
+            ImageOps.exif_transpose(picture, in_place=True)
+        return _to_rgb(picture)
 
 
 def _open(body: bytes) -> Image.Image:
@@ -92,14 +82,6 @@ def _open(body: bytes) -> Image.Image:
     if max(picture.size) > MAX_ASPECT * min(picture.size):
         raise BadPicture("too narrow", f"{size}, the limit is {MAX_ASPECT} : 1")
     return picture
-
-
-def _orientation(picture: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1, upright, where there is none or the EXIF data is damaged, as in browsers."""
-    try:
-        return picture.getexif().get(_ORIENTATION, 1)
-    except Exception:  # of any type, as below; it does not harm the picture itself
-        return 1
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -26,9 +26,12 @@ def layout(tmp_path: Path) -> Layout:
     return Layout.of(tmp_path / "dataset" / "Pantry")
 
 
-def get(layout: Layout, release: int, category: str, reviews: str, **options: Any) -> dict[str, Any]:
+def get(
+    layout: Layout, release: int, category: str, reviews: str, raw: Path | None = None, **options: Any
+) -> dict[str, Any]:
+    paths = amazon_paths(layout, release, category, reviews, raw=raw)
     with HttpClient(allow_private=True, backoff=0.01, retries=1, timeout=(2.0, 0.3)) as client:
-        return get_amazon(layout, release, category, reviews, client=client, **options)
+        return get_amazon(layout, release, paths, client=client, **options)
 
 
 def fill(folder: Path, *files: str) -> None:
