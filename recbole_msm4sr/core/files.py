@@ -10,7 +10,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from errno import EINVAL, ENOTSUP
+from errno import EDQUOT, EFBIG, EINVAL, EIO, ENOSPC, ENOTSUP, EROFS
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     temporary = _beside(target)
     try:
-        with _naming(target):
+        with naming(target):
             temporary.touch()
             yield temporary
             _flush(temporary)
@@ -60,7 +60,7 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already: remove it, or ask to overwrite it")
     try:
-        with _naming(target):
+        with naming(target):
             temporary.mkdir()
             yield temporary
             for folder, _, names in os.walk(temporary):
@@ -153,14 +153,14 @@ def _beside(target: Path) -> Path:
 
 
 @contextmanager
-def _naming(target: Path) -> Iterator[None]:
-    """Name the target in errors of the system that name no file, such as a full disk."""
+def naming(target: Path) -> Iterator[None]:
+    """Name the target in errors of a disk, such as one that is full, that name no file."""
     try:
         yield
     except OSError as error:
         if type(error) is OSError and error.errno is None:  # numpy's: "4096 requested and 0 written"
             raise UserError(f"cannot write {target}: {error}; is the disk full?") from error
-        if error.errno is not None and error.filename is None:
+        if error.errno in (EDQUOT, EFBIG, EIO, ENOSPC, EROFS) and error.filename is None:
             error.filename = str(target)
         raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,8 +72,10 @@ class UserRanks:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed ``.npz`` of plain arrays, atomically."""
-        with atomic_file(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **vars(self))
+        content = io.BytesIO()  # on a full disk, numpy's own file would print a traceback when it is collected
+        np.savez_compressed(content, **vars(self))
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(content.getvalue())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> UserRanks:

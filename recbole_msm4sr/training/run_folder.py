@@ -7,9 +7,10 @@ import os
 import platform
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from recbole_msm4sr.core import done
 from recbole_msm4sr.core.distributed import is_main, main_only, once
-from recbole_msm4sr.core.files import atomic_file, locked
+from recbole_msm4sr.core.files import atomic_file, locked, naming
 from recbole_msm4sr.core.versions import versions
 from recbole_msm4sr.training.checkpoint import to_plain
 
@@ -77,29 +78,42 @@ class RunFolder:
 
     @contextmanager
     def logging(self, level: str, *, console: bool = True) -> Iterator[None]:
-        """Log to the run's folder, and to standard error, while the block runs; other processes log nothing."""
+        """Log to the run's folder, and to standard error, while the block runs; other processes log nothing.
+
+        Raises:
+            OSError: the disk is full; nothing is printed besides.
+        """
         root = logging.getLogger()
-        before, level_before, tensorboard = list(root.handlers), root.level, recbole_trainer.get_tensorboard
-        handlers: list[logging.Handler] = [logging.NullHandler()]
-        recbole_trainer.get_tensorboard = self._tensorboard if is_main() else _NoTensorBoard
-        if is_main():
-            handlers = [logging.FileHandler(self.log_file, encoding="utf-8")]
-            handlers += [logging.StreamHandler(sys.stderr)] if console else []
-        for handler in handlers:
-            handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-        root.handlers = handlers
-        root.setLevel(level.upper())
-        try:
+        with naming(self.path), ExitStack() as self._undo:
+            self._undo.callback(root.setLevel, root.level)
+            for owner, name in ((root, "handlers"), (recbole_trainer, "get_tensorboard"), (threading, "excepthook")):
+                self._undo.callback(setattr, owner, name, getattr(owner, name))
+            handlers: list[logging.Handler] = [logging.NullHandler()]
+            if is_main():
+                handlers = [_LogFile(self.log_file, encoding="utf-8")]
+                self._undo.callback(handlers[0].close)
+                handlers += [logging.StreamHandler(sys.stderr)] if console else []
+            for handler in handlers:
+                handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+            root.handlers = handlers
+            root.setLevel(level.upper())
+            recbole_trainer.get_tensorboard = self._tensorboard if is_main() else _NoTensorBoard
+            # TensorBoard's thread fails, and the next call from here raises what it failed with.
+            threading.excepthook = lambda failed: None
             yield
-        finally:
-            recbole_trainer.get_tensorboard = tensorboard
-            root.handlers = before
-            root.setLevel(level_before)
-            handlers[0].close()
 
     def _tensorboard(self, logger: Any) -> SummaryWriter:
         """In place of RecBole's, which writes to the current folder."""
-        return SummaryWriter(self.path / "log_tensorboard")
+        writer = SummaryWriter(self.path / "log_tensorboard")
+        self._undo.callback(writer.close)
+        return writer
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Raise the error of a full disk, which would be printed for every line."""
+        if error := sys.exc_info()[1]:
+            raise error
 
 
 def _new_folder(parent: Path) -> Path:
