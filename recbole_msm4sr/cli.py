@@ -17,6 +17,7 @@ usage: msm4sr [run] --model=MODEL --dataset=DATASET [--config_files=a.yaml b.yam
        msm4sr compare --models=A,B --dataset=DATASET [--seeds=3] [--trials=9] [--out=DIR] [--key=value ...]
        msm4sr study NAME --dataset=DATASET ...   (msm4sr study --help)
        msm4sr features import|info|check ...     (msm4sr features --help)
+       msm4sr clean [FOLDER ...] [--interrupted] (removes what killed commands left)
 
 MODEL is MSM4SR, MSM4SRPretrain, SASRecM, UniSRec, UniSRecPretrain, DIFSR, MVRNN, GRCN, DualGNN, CLCRec, or any general
 or sequential model of RecBole. Settings and their values are in properties/.
@@ -26,7 +27,7 @@ or sequential model of RecBole. Settings and their values are in properties/.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    resume = "" if words and words[0] in ("compare", "study", "features") else " with --resume"
+    resume = "" if words and words[0] in ("compare", "study", "features", "clean") else " with --resume"
     hint = f"the same command{resume} goes on where it stopped"
     return run_command("msm4sr", lambda: _dispatch(words), if_interrupted=hint)
 
@@ -40,10 +41,14 @@ def _dispatch(argv: list[str]) -> int:
         from recbole_msm4sr.studies import cli as studies_cli
 
         return studies_cli.main(argv)
+    if argv and argv[0] == "clean":
+        from recbole_msm4sr.training import clean
+
+        return clean.main(argv[1:])
     if argv and argv[0] == "run":
         argv = argv[1:]
     elif argv and not argv[0].startswith("-"):
-        raise UserError(f"there is no command {argv[0]!r}: run, compare, study, features; settings are --key=value")
+        raise UserError(f"there is no command {argv[0]!r}: run, compare, study, features, clean; settings: --key=value")
     return _run(argv)
 
 

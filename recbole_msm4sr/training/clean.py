@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -11,10 +12,27 @@ from pathlib import Path
 
 from recbole_msm4sr.core.errors import InUseError, UserError
 from recbole_msm4sr.core.files import locked, remove_left_overs
-from recbole_msm4sr.training.run_folder import LOCK
 
+#: A file of a run's folder, which the run holds locked and removes when the folder is complete.
+RUN_LOCK = "lock"
 _RUN_FOLDER = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _STAGE_LOCK = "stage.json.lock"
+
+
+_DEFAULTS = ("runs", "saved", "studies", "dataset")
+
+
+def main(argv: Sequence[str]) -> int:
+    """``msm4sr clean [FOLDER ...] [--interrupted]``."""
+    parser = argparse.ArgumentParser("msm4sr clean", description=__doc__)
+    parser.add_argument(
+        "folders", nargs="*", metavar="FOLDER", help=f"default: {', '.join(_DEFAULTS)}, those there are"
+    )
+    parser.add_argument("--interrupted", action="store_true", help="remove stages that --resume could continue, too")
+    given = parser.parse_args(argv)
+    folders = given.folders or [name for name in _DEFAULTS if Path(name).is_dir()]
+    print(clean(folders, interrupted=given.interrupted))
+    return 0
 
 
 @dataclass
@@ -62,9 +80,9 @@ def clean(folders: Sequence[str | os.PathLike[str]], *, interrupted: bool = Fals
 def _clean_run(folder: Path, names: set[str], done: Cleaned) -> None:
     """A run's folder is complete once it has ``metrics.json``."""
     if "metrics.json" not in names:
-        _remove(folder, folder / LOCK, done)
-    elif LOCK in names:
-        _remove(folder / LOCK, folder / LOCK, done)
+        _remove(folder, folder / RUN_LOCK, done)
+    elif RUN_LOCK in names:
+        _remove(folder / RUN_LOCK, folder / RUN_LOCK, done)
 
 
 def _clean_stage(folder: Path, names: set[str], done: Cleaned, interrupted: bool) -> None:

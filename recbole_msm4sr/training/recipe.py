@@ -48,8 +48,7 @@ def run(
     Raises:
         UserError: settings or data that cannot be used.
     """
-    chosen: Any = model
-    config = Config(chosen, dataset, config_file_list, config_dict)
+    config = Config(model, dataset, config_file_list, config_dict)
     with joined(config["device"]):
         if world_size() > 1 and not config.spec.is_packed:
             raise UserError(

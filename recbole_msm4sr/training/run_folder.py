@@ -24,9 +24,8 @@ from recbole_msm4sr.core.distributed import is_main, main_only, once
 from recbole_msm4sr.core.files import atomic_file, locked, naming
 from recbole_msm4sr.core.versions import versions
 from recbole_msm4sr.training.checkpoint import to_plain
+from recbole_msm4sr.training.clean import RUN_LOCK
 
-#: A file of the run folder, which a run holds locked and removes when the folder is complete.
-LOCK = "lock"
 _PACKAGES = ("recbole-msm4sr", "recbole", "numpy", "pandas", "scipy")
 
 
@@ -40,7 +39,7 @@ class RunFolder:
     def __init__(self, config: Any) -> None:
         parent = Path(config["runs_dir"]) / config["dataset"] / config["model"]
         self.path = Path(once(lambda: str(_new_folder(parent))))
-        self._lock = self.path / LOCK
+        self._lock = self.path / RUN_LOCK
         self.log_file = self.path / f"{config['model']}-{config['dataset']}-{self.path.name}.log"
         self._write_settings(plain({"model": config["model"], "dataset": config["dataset"], **config.resolved}))
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from training_runs import SMALL, log_of, same, stages, weights
+from recbole.model.sequential_recommender import SASRec
+from training_runs import SMALL, log_of, reused, same, stages, weights
 
+from recbole_msm4sr.cli import main
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.training import checkpoint, recipe
 
@@ -19,7 +25,8 @@ from recbole_msm4sr.training import checkpoint, recipe
 def test_a_run_pretrains_finetunes_and_tests(run: Any) -> None:
     result = run("MSM4SR")
     assert [stage["stage"] for stage in stages(result)] == ["pretrain", "finetune"]
-    assert {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"} <= result.keys()
+    of_hyper_tuning = {"model", "best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"}
+    assert of_hyper_tuning <= result.keys()
     names = {f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (5, 10, 20)}
     assert result["test_result"].keys() == names
     assert result["best_valid_score"] == result["best_valid_result"]["recall@20"]
@@ -234,3 +241,34 @@ def test_the_table_says_how_models_were_tested(run: Any, capsys: pytest.CaptureF
     assert "test on tiny, leave-one-out, all items ranked\n" in capsys.readouterr().out
     run("SASRecM", epochs=1, eval_target_below=10)
     assert "all items ranked, users whose target has fewer than 10 training interactions\n" in capsys.readouterr().out
+
+
+class Own(SASRec):
+    """A user's own model."""
+
+    def calculate_loss(self, interaction: Any) -> torch.Tensor:
+        return 2 * super().calculate_loss(interaction)
+
+
+def test_a_class_of_ones_own_runs_and_its_code_is_part_of_the_stage(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(Own, epochs=1)["model"] == "Own"
+    assert reused(run(Own, epochs=1)) == [True]
+    monkeypatch.setattr(inspect, "getsource", lambda kind: "class Own: other code")
+    assert reused(run(Own, epochs=1)) == [False]
+
+
+def test_ctrl_c_is_one_line(tiny_dataset: tuple[Path, str]) -> None:
+    command = [sys.executable, "-c", "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "]
+    command[-1] += "from recbole_msm4sr.cli import main; sys.exit(main(sys.argv[1:]))"
+    settings = ["--model=SASRecM", "--dataset=tiny", f"--data_path={tiny_dataset[0]}", "--epochs=100000"]
+    started = subprocess.Popen([*command, *settings, "--stopping_step=100000"], stderr=subprocess.PIPE, text=True)
+    assert started.stderr is not None
+    for line in started.stderr:
+        if "epoch 2/" in line:
+            break
+    started.send_signal(signal.SIGINT)
+    lines = [line for line in started.stderr.read().splitlines() if " epoch " not in line]
+    assert started.wait() == 130
+    assert lines == ["msm4sr: interrupted; the same command with --resume goes on where it stopped"]
+    assert main(["clean", "runs", "saved"]) == 0
+    assert list(Path("runs/tiny/SASRecM").iterdir()) == []
