@@ -27,7 +27,7 @@ def size_as_text(size: float) -> str:
 
 def seconds_as_text(seconds: float) -> str:
     """A duration in the units that suit: ``4.2 s``, ``3 min 20 s``, ``5 h 12 min``."""
-    if seconds < 60:
+    if not 60 <= seconds < 1e12:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -37,14 +37,23 @@ def describe(layout: Layout, inventory: Inventory | None = None) -> dict[str, An
     inventory = inventory or take_inventory(layout)
     problems = list(inventory.problems)
     summaries = _summaries(layout, problems)
+    published = table_one(layout.name)
+    interactions = None
+    if inventory.interactions is not None and inventory.n_users is not None:
+        sizes = Sizes(inventory.n_users, len(inventory.items), int(inventory.interactions.sum()))
+        interactions = sizes.as_dict()
     return {
         "name": layout.name,
         "path": str(layout.root),
-        "interactions": _interactions(inventory),
-        "table_one": _table_one(layout.name),
+        "interactions": interactions,
+        "table_one": published and {"name": CATEGORIES.get(layout.name, layout.name), **published.as_dict()},
         "items": len(inventory.items),
         "coverage": {source: _coverage(inventory, source) for source in inventory.counts},
-        "encoders": _encoders(layout, inventory),
+        "encoders": {
+            modality: _encoder(layout.features(modality))
+            for modality in MODALITIES
+            if f"{modality} features" in inventory.counts
+        },
         "steps": [{key: summary[key] for key in ("step", "finished", "seconds")} for summary in summaries],
         "failures": [
             {"step": summary["step"], **failure} for summary in summaries for failure in _failures(summary["figures"])
@@ -53,17 +62,6 @@ def describe(layout: Layout, inventory: Inventory | None = None) -> dict[str, An
         "absent": {source: str(path.relative_to(layout.root)) for source, path in inventory.absent.items()},
         "problems": problems,
     }
-
-
-def _interactions(inventory: Inventory) -> dict[str, float] | None:
-    if inventory.interactions is None or inventory.n_users is None:
-        return None
-    return Sizes(inventory.n_users, len(inventory.items), int(inventory.interactions.sum())).as_dict()
-
-
-def _table_one(name: str) -> dict[str, Any] | None:
-    published = table_one(name)
-    return None if published is None else {"name": CATEGORIES.get(name, name), **published.as_dict()}
 
 
 def _coverage(inventory: Inventory, source: str) -> dict[str, Any]:
@@ -78,35 +76,32 @@ def _coverage(inventory: Inventory, source: str) -> dict[str, Any]:
     }
 
 
-def _encoders(layout: Layout, inventory: Inventory) -> dict[str, dict[str, Any]]:
-    """What made the vectors of each store that could be read."""
-    encoders = {}
-    for modality in MODALITIES:
-        if f"{modality} features" in inventory.counts:
-            manifest = FeatureStore.open(layout.features(modality)).manifest
-            encoders[modality] = {key: manifest.get(key) for key in ("encoder", "revision", "dim", "options")}
-    return encoders
+def _encoder(path: Path) -> dict[str, Any]:
+    """What made the vectors of a store."""
+    manifest = FeatureStore.open(path).manifest
+    return {key: manifest.get(key) for key in ("encoder", "revision", "dim", "options")}
 
 
 def _summaries(layout: Layout, problems: list[str]) -> list[dict[str, Any]]:
     """The summaries of all finished steps, the first finished one first."""
     summaries = []
-    for path in layout.prep.glob("*.json"):
-        summary = read_summary(layout, path.stem)
-        if summary is None:
-            problems.append(f"{path} is damaged, or of another version: the step runs again")
+    for path in sorted(layout.prep.glob("*.json"), key=lambda path: path.lstat().st_mtime_ns):
+        if (summary := read_summary(layout, path.stem)) is not None:
+            summaries.append(summary)
         else:
-            written = path.stat().st_mtime_ns  # for steps that were finished in the same second
-            summaries.append((summary["finished"], written, summary["step"], summary))
-    return [summary for *_, summary in sorted(summaries, key=lambda entry: entry[:3])]
+            problems.append(f"{path} is damaged, or of another version: the step runs again")
+    return sorted(summaries, key=lambda summary: str(summary["finished"]))  # stable: equal seconds by the files' time
 
 
 def _failures(figures: Mapping[str, Any], what: str = "") -> Iterator[dict[str, Any]]:
     """Whatever a step counted by reason (``Rejected.as_dict``), at any depth of its figures, and what it called it."""
-    if isinstance(figures.get("by_reason"), dict):
-        if figures["by_reason"]:
-            total, examples = sum(figures["by_reason"].values()), figures.get("examples", [])
-            yield {"what": what, "total": total, "by_reason": figures["by_reason"], "examples": examples}
+    reasons = figures.get("by_reason")
+    if isinstance(reasons, dict):
+        counts = {str(reason): count for reason, count in reasons.items() if isinstance(count, int)}
+        if counts:
+            examples = figures.get("examples")
+            shown = [str(example) for example in examples] if isinstance(examples, list) else []
+            yield {"what": what, "total": sum(counts.values()), "by_reason": counts, "examples": shown}
         return
     for name, value in figures.items():
         if isinstance(value, dict):
@@ -115,7 +110,7 @@ def _failures(figures: Mapping[str, Any], what: str = "") -> Iterator[dict[str, 
 
 def _disk(root: Path) -> dict[str, int]:
     """Bytes of every entry of the folder, the largest first."""
-    sizes = {entry.name: _size(Path(entry.path)) for entry in os.scandir(root) if entry.name != ".lock"}
+    sizes = {entry.name: _size(Path(entry.path)) for entry in os.scandir(root)}
     return dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
 
 

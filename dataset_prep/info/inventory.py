@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from dataset_prep.layout import Layout
+from dataset_prep.readers.inter import item_counts
 from dataset_prep.readers.jsonl import is_list_of_text, read_records, record_keywords
 from dataset_prep.text.sentences import record_sentences
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
 
-_USER, _ITEM = "user_id:token", "item_id:token"
-_LINES_AT_A_TIME = 1_000_000
 _ALL = 1 << 62  # no limit on an item's sentences: what the file holds is counted
 
 # The sources of each modality, the nearest to the raw data first.
@@ -66,77 +64,41 @@ def take_inventory(layout: Layout) -> Inventory:
     if not layout.root.is_dir():
         raise UserError(f"{layout.root} is not a folder: name the folder of a prepared data set, dataset/NAME")
     inventory = Inventory()
-    position = _read_interactions(layout, inventory)
-    only_these = inventory.interactions is not None
-    found: dict[str, tuple[list[int], list[int]]] = {}
+    occurrences: dict[str, int] = {}
+    if not layout.interactions.is_file():
+        inventory.absent["interactions"] = layout.interactions
+    else:
+        with _noting(inventory.problems):
+            inventory.n_users, occurrences = item_counts(layout.interactions)
+            inventory.interactions = np.fromiter(occurrences.values(), np.int64, len(occurrences))
+    position = {item: place for place, item in enumerate(occurrences)}
+    found = {}
     for source, (path, counts_in) in _sources(layout).items():
         if not path.exists():
             inventory.absent[source] = path
             continue
-        places: list[int] = []
-        counts: list[int] = []
-        outside = 0
-        try:
-            for item, count in counts_in(path):
-                if only_these and item not in position:
-                    outside += 1
-                else:
-                    places.append(position.setdefault(item, len(position)))
-                    counts.append(count)
-        except UserError as error:
-            inventory.problems.append(str(error))
-            continue
-        found[source] = places, counts
-        inventory.outside[source] = outside
+        with _noting(inventory.problems):
+            found[source] = dict(counts_in(path))
+            if inventory.interactions is None:
+                for item in found[source]:
+                    position.setdefault(item, len(position))
     inventory.items = list(position)
-    for source, (places, counts) in found.items():
+    for source, by_item in found.items():
+        known = {position[item]: count for item, count in by_item.items() if item in position}
+        inventory.outside[source] = len(by_item) - len(known)
         inventory.counts[source] = np.zeros(len(position), dtype=np.int64)
-        inventory.counts[source][places] = counts
+        inventory.counts[source][list(known)] = list(known.values())
     if not inventory.items and not inventory.problems:
         raise UserError(f"{layout.root} holds no item: it has neither {layout.interactions.name} nor text or features")
     return inventory
 
 
-def _read_interactions(layout: Layout, inventory: Inventory) -> dict[str, int]:
-    """Enter users and interactions; returns the place of every item, empty if the file is not there or not readable."""
-    if not layout.interactions.is_file():
-        inventory.absent["interactions"] = layout.interactions
-        return {}
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
     try:
-        inventory.n_users, occurrences = read_occurrences(layout.interactions)
-    except UserError as error:
-        inventory.problems.append(str(error))
-        return {}
-    inventory.interactions = np.fromiter(occurrences.values(), np.int64, len(occurrences))
-    return {item: place for place, item in enumerate(occurrences)}
-
-
-def read_occurrences(path: str | os.PathLike[str]) -> tuple[int, dict[str, int]]:
-    """Number of users of an ``.inter`` file, and how often each item occurs, items in order of first occurrence.
-
-    Raises:
-        UserError: the columns ``user_id:token`` and ``item_id:token`` cannot be read.
-    """
-    users: set[str] = set()
-    occurrences: dict[str, int] = {}
-    try:
-        blocks = pd.read_csv(
-            path,
-            sep="\t",
-            usecols=[_USER, _ITEM],
-            dtype=str,
-            na_filter=False,
-            encoding="utf-8",
-            chunksize=_LINES_AT_A_TIME,
-        )
-        for block in blocks:
-            users.update(block[_USER].unique())
-            for item, count in block[_ITEM].value_counts(sort=False).items():
-                occurrences[item] = occurrences.get(item, 0) + int(count)
-    except ValueError as error:  # pandas' parser errors, a missing column, text that is not UTF-8
-        cause = " ".join(str(error).split())
-        raise UserError(f"{path} has no readable columns {_USER} and {_ITEM} ({cause}): mend its header") from error
-    return len(users), occurrences
+        yield
+    except (UserError, OSError) as error:
+        problems.append(str(error))
 
 
 def record_pictures(record: Mapping[str, Any], where: str) -> list[str]:

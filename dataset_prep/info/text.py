@@ -54,15 +54,16 @@ def _coverage(described: Mapping[str, Any]) -> str:
         for source, entry in described["coverage"].items()
     ]
     headers = [f"of {described['items']:,} items", "have some", "share", "rows", "rows an item", "of other items"]
-    return _table(headers, rows) if rows else ""
+    return _table(headers, rows)
 
 
 def _encoders(described: Mapping[str, Any]) -> str:
     rows = []
     for modality, entry in described["encoders"].items():
-        options = ", ".join(f"{key}={value}" for key, value in (entry["options"] or {}).items())
+        given = entry["options"] if isinstance(entry["options"], dict) else {}
+        options = ", ".join(f"{key}={value}" for key, value in given.items())
         rows.append([modality, entry["encoder"], entry["revision"] or "-", entry["dim"], options or "-"])
-    return _table(["features", "encoder", "revision", "dim", "options"], rows) if rows else ""
+    return _table(["features", "encoder", "revision", "dim", "options"], rows)
 
 
 def _failures(described: Mapping[str, Any]) -> str:
@@ -77,7 +78,7 @@ def _failures(described: Mapping[str, Any]) -> str:
 
 def _steps(described: Mapping[str, Any]) -> str:
     rows = [[step["step"], step["finished"], seconds_as_text(step["seconds"])] for step in described["steps"]]
-    return _table(["step", "finished", "took"], rows) if rows else ""
+    return _table(["step", "finished", "took"], rows)
 
 
 def _disk(described: Mapping[str, Any]) -> str:
@@ -91,7 +92,9 @@ def _list(title: str, lines: Sequence[str]) -> str:
 
 
 def _table(headers: list[str], rows: list[list[Any]]) -> str:
-    """Aligned columns: figures to the right, words to the left."""
+    """Aligned columns: figures to the right, words to the left; "" without rows."""
+    if not rows:
+        return ""
     rows = [[displayable(str(cell)) for cell in row] for row in rows]
     alignment = [
         "right" if all(row[column][:1] in "+-<>0123456789" for row in rows) else "left"

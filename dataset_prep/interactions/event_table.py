@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
 from dataset_prep.interactions.rules import MEMORY, Rules, check_memory
 from dataset_prep.interactions.table_one import Sizes
@@ -81,8 +82,9 @@ class EventTable:
         n, stream = 0, iter(events)
         while batch := list(islice(stream, _BATCH)):
             users, items, times = zip(*batch, strict=True)
-            place = range(n, n + len(batch))
-            self._insert("given", {"n": place, "user_id": _texts(users), "item_id": _texts(items), "time": times})
+            numbers = np.arange(n, n + len(batch))
+            columns = {"n": numbers, "user_id": _texts(users), "item_id": _texts(items), "time": np.array(times)}
+            self._insert("given", columns)
             n += len(batch)
         for kind in ("user", "item"):
             self._sql(f"CREATE TABLE {kind}s AS SELECT {kind}_id AS token, min(n) AS id FROM given GROUP BY token")
@@ -93,7 +95,7 @@ class EventTable:
         self._sql("DROP TABLE given")
         self._sql("CREATE TABLE item_sets (name VARCHAR, token VARCHAR)")
         for name, tokens in (item_sets or {}).items():
-            self._insert("item_sets", {"name": name, "token": _texts(tokens)})
+            self._insert("item_sets", {"name": _texts([name] * len(tokens)), "token": _texts(tokens)})
         return self._sizes("events")
 
     def apply(self, rules: Rules) -> dict[str, int]:
@@ -135,8 +137,8 @@ class EventTable:
         rare = f"SELECT {kind}_id FROM kept GROUP BY {kind}_id HAVING count(*) < {least:d}"
         return self._number(f"DELETE FROM kept WHERE {kind}_id IN ({rare})")
 
-    def _insert(self, table: str, columns: Mapping[str, Any]) -> None:
-        self._connection.register("batch", pd.DataFrame(columns))
+    def _insert(self, table: str, columns: dict[str, NDArray]) -> None:
+        self._connection.register("batch", columns)
         self._sql(f"INSERT INTO {table} SELECT * FROM batch")
 
     def _sizes(self, table: str) -> Sizes:
@@ -148,5 +150,5 @@ class EventTable:
         return int(found[0]) if found else 0
 
 
-def _texts(tokens: Collection[str]) -> pd.Series:
-    return pd.Series(list(tokens), dtype=object)
+def _texts(tokens: Collection[str]) -> NDArray:
+    return np.array(list(tokens), dtype=object)

@@ -58,8 +58,8 @@ def amazon_events(path: str | os.PathLike[str], release: int, rejected: Rejected
     if release not in FORMATS:
         raise UserError(f"there is no Amazon release {release!r}: take one of {', '.join(map(str, FORMATS))}")
     fields = FORMATS[release]
-    lines: Iterator[tuple[int, bytes]] = ((number, line) for number, line in read_lines(path) if not line.isspace())
-    first = next(lines, None)
+    lines = read_lines(path)
+    first = next((found for found in lines if not found[1].isspace()), None)
     if first is None:
         return
     if first[1].lstrip(b"\xef\xbb\xbf \t").startswith(b"{"):

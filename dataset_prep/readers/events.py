@@ -36,11 +36,11 @@ def checked_number(value: object, field: str) -> float:
         ReasonError: it is not a number, not finite, or too large for float32.
     """
     time = _number(value)
-    if not math.isfinite(time):
-        raise ReasonError(f'"{field}" is not a number', _shown(value))
-    if abs(time) > _LARGEST_TIME:
+    if abs(time) <= _LARGEST_TIME:
+        return time
+    if math.isfinite(time):
         raise ReasonError(f'"{field}" is beyond {_LARGEST_TIME:g}', _shown(value))
-    return time
+    raise ReasonError(f'"{field}" is not a number', _shown(value))
 
 
 def checked_time(value: object, field: str) -> float:
@@ -62,7 +62,7 @@ def checked_time(value: object, field: str) -> float:
 
 def _number(value: object) -> float:
     """NaN for what is not a number; Python alone would read ``1_000`` as one."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and "_" in value):
+    if not isinstance(value, str | float | int) or isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return math.nan
     try:
         return float(value)

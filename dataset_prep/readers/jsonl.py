@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, TypeVar
 
 from dataset_prep.readers.lines import read_lines
@@ -59,14 +58,19 @@ def each_line(
     rejected: Rejected,
 ) -> Iterator[Made]:
     """What ``parse`` makes of each line that is not blank; a line that it cannot use is counted with ``file:line``."""
-    for number, line in lines:
+    number = 0
+
+    def leave_out(reason: str, detail: str) -> None:
+        rejected.add(f"{path}:{number}", reason, detail)
+
+    for line_number, line in lines:
+        number = line_number
         if line.isspace():
             continue
-        where = f"{path}:{number}"
         try:
-            made = parse(line, partial(rejected.add, where))
+            made = parse(line, leave_out)
         except ReasonError as problem:
-            rejected.add(where, problem.reason, problem.detail)
+            leave_out(problem.reason, problem.detail)
         else:
             yield made
 

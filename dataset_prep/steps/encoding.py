@@ -13,8 +13,8 @@ from dataset_prep.encode.picture_words import ORIGIN, describe_pictures
 from dataset_prep.encode.sentence_encoder import load_sentence_encoder
 from dataset_prep.encode.sentence_features import encode_dataset
 from dataset_prep.encode.stores import figures_of
-from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.layout import Layout
+from dataset_prep.readers.inter import interaction_items
 from dataset_prep.readers.jsonl import read_image_keywords, write_records
 from dataset_prep.steps.step import Preparation, Step, read_summary
 from recbole_msm4sr.core.errors import UserError

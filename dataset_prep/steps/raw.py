@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from dataset_prep.fetch.picture_sources import find_pictures, write_folder_sources
 from dataset_prep.fetch.pictures import collect_pictures
-from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.interactions.build import build_interactions
 from dataset_prep.interactions.rules import Rules
 from dataset_prep.options import BOTH
+from dataset_prep.readers.inter import interaction_items
 from dataset_prep.readers.jsonl import read_image_keywords, read_records
 from dataset_prep.readers.rejected import Rejected
 from dataset_prep.steps.encoding import picture_features, words

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from small_disk import largest_file
 
-from dataset_prep.interactions.atomic_file import interaction_items
 from dataset_prep.interactions.build import build_interactions
 from dataset_prep.interactions.rules import Rules, candidate_rules
 from dataset_prep.interactions.table_one import Sizes
 from dataset_prep.layout import Layout
 from dataset_prep.readers.amazon_reviews import amazon_events
 from dataset_prep.readers.events import Event
+from dataset_prep.readers.inter import interaction_items
 from dataset_prep.readers.rejected import Rejected
 from dataset_prep.readers.tables import table_events
 from recbole_msm4sr.core.errors import UserError
@@ -324,25 +324,3 @@ def test_after_a_stop_the_next_run_writes_the_same_bytes_and_clears_up(
     assert layout.interactions.read_text() == reference(events, Rules(min_item=5))
     assert os.listdir(layout.prep) == []
     assert sorted(os.listdir(layout.root)) == ["d.inter", "prep"]
-
-
-def test_items_come_in_the_order_of_their_first_appearance(tmp_path: Path) -> None:
-    path = tmp_path / "d.inter"
-    path.write_text("item_id:token\trating:float\tuser_id:token\nb\t1\tu\na\t1\tu\nb\t2\tv\r\nΩ\t1\tu\n")
-    assert interaction_items(path) == ["b", "a", "Ω"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "lacks user_id:token or item_id:token"),
-        (b"user_id,item_id\nu,i\n", "lacks user_id:token or item_id:token"),
-        (b"user_id:token\titem_id:token\nu\ti\nu\n", r"d\.inter:3: has 1 cells, not 2"),
-        (b"user_id:token\titem_id:token\nu\t\xff\n", r"d\.inter:2: is not UTF-8"),
-    ],
-)
-def test_what_is_no_file_of_interactions_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "d.inter"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        interaction_items(path)
