@@ -10,7 +10,7 @@ from recbole_msm4sr.data.tokens import MISSING, token_problem
 
 #: User, item, time in seconds since 1970 (or any number that grows with time).
 Event = tuple[str, str, float]
-_LARGEST_TIME = 1e38  # RecBole keeps times as float32, which ends at 3.4e38
+_LARGEST_TIME = 3.4028234663852886e38  # of float32, as which RecBole keeps times
 
 
 def checked_token(value: object, field: str) -> str:
@@ -39,7 +39,7 @@ def checked_number(value: object, field: str) -> float:
     if abs(time) <= _LARGEST_TIME:
         return time
     if math.isfinite(time):
-        raise ReasonError(f'"{field}" is beyond {_LARGEST_TIME:g}', _shown(value))
+        raise ReasonError(f'"{field}" is beyond float32\'s 3.4e38', _shown(value))
     raise ReasonError(f'"{field}" is not a number', _shown(value))
 
 

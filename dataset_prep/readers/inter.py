@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import os
 
-from dataset_prep.readers.lines import read_lines
-from recbole_msm4sr.core.errors import UserError
+import numpy as np
 
-_USER, _ITEM = "user_id:token", "item_id:token"
+from recbole_msm4sr.data.reader import read_header, read_table
+
+_NAMES = ("user_id", "item_id")
 
 
 def item_counts(path: str | os.PathLike[str]) -> tuple[int, dict[str, int]]:
     """Number of users, and how often each item occurs, items in the order of their first appearance.
 
+    A line without a user or an item is not counted: training leaves it out, too.
+
     Raises:
-        UserError: the file is missing, its columns ``user_id:token`` and ``item_id:token`` cannot be found, or a line
-            has another number of cells or is not UTF-8.
+        UserError: the file cannot be read, or has no columns ``user_id:token`` and ``item_id:token``
+            (:mod:`recbole_msm4sr.data.reader`).
     """
-    lines = read_lines(path)
-    _, header = next(lines, (1, b""))
-    fields = header.decode("utf-8-sig", errors="replace").rstrip("\r\n").split("\t")
-    if not {_USER, _ITEM} <= set(fields):
-        raise UserError(f"{path} has no readable columns {_USER} and {_ITEM} in its first line: fix the header")
-    user, item = fields.index(_USER), fields.index(_ITEM)
-    users: set[bytes] = set()
-    counts: dict[str, int] = {}
-    for number, line in lines:
-        cells = line.rstrip(b"\r\n").split(b"\t")
-        if len(cells) != len(fields):
-            raise UserError(f"{path}:{number}: has {len(cells)} cells, not {len(fields)} as the header: fix the line")
-        users.add(cells[user])
-        try:
-            token = cells[item].decode()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}:{number}: is not UTF-8 text ({error.reason})") from error
-        counts[token] = counts.get(token, 0) + 1
-    return len(users), counts
+    read_header(path, dict.fromkeys(_NAMES, "token"))
+    columns = read_table(path, _NAMES, names=_NAMES).columns
+    users, items = (columns[name] for name in _NAMES)
+    counts = np.bincount(items.codes, minlength=len(items.categories)).tolist()
+    return len(np.unique(users.codes)), {token: n for token, n in zip(items.categories, counts, strict=True) if n}
 
 
 def interaction_items(path: str | os.PathLike[str]) -> list[str]:

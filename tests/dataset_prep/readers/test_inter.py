@@ -20,10 +20,10 @@ def test_items_come_in_the_order_of_their_first_appearance(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no readable columns user_id:token and item_id:token"),
-        (b"user_id,item_id\nu,i\n", "no readable columns user_id:token and item_id:token"),
-        (b"user_id:token\titem_id:token\nu\ti\nu\n", r"d\.inter:3: has 1 cells, not 2"),
-        (b"user_id:token\titem_id:token\nu\t\xff\n", r"d\.inter:2: is not UTF-8"),
+        (b"", "has no column 'user_id'"),
+        (b"user_id:token\titem\nu\ti\n", "has no column 'item_id'"),
+        (b"user_id:token\titem_id:token\nu\ti\nu\n", r"d\.inter, line 3: cells are missing"),
+        (b"user_id:token\titem_id:token\nu\t\xff\n", r"d\.inter, line 2: is not utf-8"),
     ],
 )
 def test_what_is_no_file_of_interactions_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
