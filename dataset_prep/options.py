@@ -50,7 +50,7 @@ class Settings(BaseModel):
             value = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
         known = extra.get("some_of") or extra.get("one_of")
         if known and value is not None:
-            for entry in [value] if "one_of" in extra else value:
+            for entry in value if isinstance(value, list | tuple) else [value]:
                 if entry not in known:
                     raise UserError(f"{flag(name)}: {str(entry)!r:.80} is none of {', '.join(known)}")
         return value

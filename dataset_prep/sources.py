@@ -53,7 +53,7 @@ class AmazonSource(Settings):
         return get_amazon(layout, self.release, self._paths(layout), mirror=self.mirror, client=client)
 
     def fetched(self, layout: Layout) -> list[Path]:
-        """The files that :meth:`get` makes or finds; empty if there is nothing to get."""
+        """The files that :meth:`get` makes or finds."""
         paths = self._paths(layout)
         return [paths.reviews, paths.metadata]
 
@@ -88,7 +88,7 @@ def _columns(given: object) -> object:
 
 
 class CustomSource(Settings):
-    """Files of the user's; methods as those of :class:`AmazonSource`."""
+    """Files of the user's; properties and methods as those of :class:`AmazonSource`, but there is nothing to get."""
 
     inter: Path = option(..., "CSV, TSV, Parquet or .inter", metavar="FILE")
     columns: Annotated[Mapping[str, str] | None, BeforeValidator(_columns)] = option(
@@ -122,12 +122,6 @@ class CustomSource(Settings):
             os.path.realpath(self.images)
         ):
             raise UserError(f"--out {layout.root} lies inside --images {self.images}: give a folder beside it")
-
-    def get(self, layout: Layout, client: HttpClient) -> Mapping[str, Any]:
-        return {}
-
-    def fetched(self, layout: Layout) -> list[Path]:
-        return []
 
     def interaction_file(self, layout: Layout) -> Path:
         return self.inter

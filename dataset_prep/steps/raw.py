@@ -15,6 +15,7 @@ from dataset_prep.options import BOTH
 from dataset_prep.readers.inter import interaction_items
 from dataset_prep.readers.jsonl import read_image_keywords, read_records
 from dataset_prep.readers.rejected import Rejected
+from dataset_prep.sources import AmazonSource
 from dataset_prep.steps.encoding import picture_features, words
 from dataset_prep.steps.step import Preparation, Step, read_summary
 from dataset_prep.text.build import build_text, items_with
@@ -25,13 +26,14 @@ FETCHES_AT_ONCE = 16  # of all hosts together: a slow one should not hold up the
 def get(work: Preparation) -> Step | None:
     """The release's files, from a folder or from the network."""
     source, layout = work.source, work.layout
+    if not isinstance(source, AmazonSource):
+        return None
 
     def fetch() -> Mapping[str, Any]:
         with work.client() as client:
             return source.get(layout, client)
 
-    files = source.fetched(layout)
-    return Step("get", source.identity, inputs=[], outputs=files, work=fetch) if files else None
+    return Step("get", source.identity, inputs=[], outputs=source.fetched(layout), work=fetch)
 
 
 def interactions(work: Preparation) -> Step:

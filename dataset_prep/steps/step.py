@@ -108,6 +108,9 @@ def run_step(layout: Layout, step: Step) -> None:
     """
     inputs: dict[str, Any] = {}  # on the first process
 
+    def outputs() -> dict[str, Any]:
+        return {_label(layout, path): _state(path) for path in step.outputs}
+
     def is_done() -> bool:
         earlier = read_summary(layout, step.name)
         known = _known(layout)
@@ -120,7 +123,7 @@ def run_step(layout: Layout, step: Step) -> None:
                 "%s: its settings or inputs have changed since %s; it runs again", step.name, earlier["finished"]
             )
             return False
-        if earlier["outputs"] != _describe(layout, step.outputs):
+        if earlier["outputs"] != outputs():
             logger.info("%s: what it made has changed or is gone; it runs again", step.name)
             return False
         logger.info("%s: done already on %s", step.name, earlier["finished"])
@@ -132,7 +135,7 @@ def run_step(layout: Layout, step: Step) -> None:
             "step": step.name,
             "settings": step.settings,
             "inputs": inputs,
-            "outputs": _describe(layout, step.outputs),
+            "outputs": outputs(),
             "figures": figures,
             "seconds": seconds,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -183,27 +186,24 @@ def _label(layout: Layout, path: Path) -> str:
 def _identify(path: Path, known: object) -> dict[str, Any]:
     """Size, time and digest of a file, or the digest of a folder's list of files.
 
-    A digest that was taken of a file of the same size and time is taken over: raw files have gigabytes.
+    A digest that an earlier run took of a file of the same size and time is taken over: raw files have gigabytes.
     """
+    if path.is_file():
+        return fingerprint(path, known if isinstance(known, dict) else None)
+    state = _state(path)
+    if state is None:
+        raise UserError(f"{path} is missing: run the step that makes it, or give another path")
+    return state
+
+
+def _state(path: Path) -> dict[str, Any] | None:
+    """What tells an output from another: a file's size and time, a folder's list of files; None if it is not there."""
     if path.is_dir():
         return {"sha256": _digest_of_folder(path)}
     if not path.is_file():
-        raise UserError(f"{path} is missing: run the step that makes it, or give another path")
-    return fingerprint(path, known if isinstance(known, dict) else None)
-
-
-def _describe(layout: Layout, outputs: Sequence[Path]) -> dict[str, Any]:
-    """What tells an output from another: a file's size and time, a folder's list of files; None if it is not there."""
-    described: dict[str, Any] = {}
-    for path in outputs:
-        if path.is_dir():
-            described[_label(layout, path)] = {"sha256": _digest_of_folder(path)}
-        elif path.is_file():
-            status = path.stat()
-            described[_label(layout, path)] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-        else:
-            described[_label(layout, path)] = None
-    return described
+        return None
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def _digest_of_folder(folder: Path) -> str:

@@ -61,7 +61,7 @@ def _make_demo(config: Any, folder: Path) -> None:
         return
     getLogger().info(f"generating the demo data set in {folder} (python -m dataset_prep demo)")
     made = subprocess.run([sys.executable, "-m", "dataset_prep", "demo", "--out", str(folder)], check=False)
-    if made.returncode != 0:
+    if made.returncode != 0 and not (folder / "demo.inter").is_file():  # another process may have made it meanwhile
         raise UserError(f"the demo data set could not be generated in {folder}; see the message above")
 
 

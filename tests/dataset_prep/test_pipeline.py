@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import platform
 import re
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from dataset_prep.steps import raw as steps_module
 from dataset_prep.steps.step import read_summary
 from recbole_msm4sr import run
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import locked
 from recbole_msm4sr.data.feature_store import FeatureStore
 
 
@@ -235,31 +233,6 @@ def test_own_files_are_never_replaced_by_what_is_made_of_them(
     assert main([*argv, inter, f"--text={text}", "--min-user=1"]) == 0, "its own files are"
 
 
-def test_two_commands_never_write_one_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    inter = _table(tmp_path / "a.csv", [("u", f"i{n}", str(n)) for n in range(5)])
-    layout = Layout.of(tmp_path / "dataset" / "mine")
-    preparation = ["custom", inter, "--steps=interactions", f"--out={layout.root}"]
-    (tmp_path / "text.jsonl").write_text('{"item_id": "i1", "sentences": ["A mug."]}\n')
-    encoding = ["encode", f"--text={tmp_path / 'text.jsonl'}", "--sentence-encoder=no/such", f"--out={layout.root}"]
-    with locked(layout.lock):
-        for argv in (preparation, encoding):
-            assert main(argv) == 2
-            assert capsys.readouterr().err == f"dataset_prep: error: {layout.root} is in use by another process\n"
-    assert not layout.interactions.exists()
-    assert main(preparation) == 0
-
-
-def test_what_killed_commands_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    inter = _table(tmp_path / "a.csv", [("u", f"i{n}", str(n)) for n in range(5)])
-    layout = Layout.of(tmp_path / "dataset" / "mine")
-    left_over = f".mine.item.{platform.node()}-{2**22 + 1}-0123abcd.tmp"  # of a process number that Linux never gives
-    for folder in (layout.root, layout.prep, layout.root / "features"):
-        folder.mkdir(parents=True)
-        (folder / left_over).touch()
-    assert main(["custom", inter, "--steps=interactions", f"--out={layout.root}"]) == 0
-    assert not list(layout.root.rglob("*.tmp"))
-
-
 def test_own_data_keep_their_own_rules_whatever_they_are_called(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -361,59 +334,6 @@ def test_links_are_not_asked_again_while_their_pictures_are_half_encoded(
     layout.shards("words").rmdir()
     assert main([*argv, "--steps=pictures"]) == 0
     assert _finished(capsys) == ["pictures"]
-
-
-def test_what_cannot_work_is_said_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "Tiny"
-    (tmp_path / "a.csv").write_text("user,item,timestamp\n")
-    assert main(["amazon", "--category=Prime_Pantri", f"--out={out}"]) == 2
-    assert "Prime_Pantry" in capsys.readouterr().err
-    assert main(["custom", f"--inter={tmp_path / 'a.csv'}", "--modalities=text", f"--out={out}"]) == 2
-    assert "there is no text to encode" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ("--top-n=4", "--top-n is '4': Input should be greater than or equal to 5"),
-        ("--steps=cook", "--steps: 'cook' is none of get"),
-        ("--steps=", "--steps: '' is none of get"),
-        ("--modalities=text,", "--modalities: '' is none of text"),
-        ("--max-sentences=x", "--max-sentences is 'x': Input should be a valid integer"),
-        ("--workers=0", "--workers is '0'"),
-        ("--batch-size=" + "9" * 5000, "--batch-size is '99"),
-        ("--min-user=-1", "--min-user is '-1'"),
-        ("--repeats=some", "--repeats: 'some' is none of all"),
-        ("--columns=user", "--columns is 'user': columns 'user'"),
-        ("--frobnicate=1", "unrecognized arguments: --frobnicate=1"),
-        ("--words=a\x1bb", "--words is 'a\\x1bb': it has control characters"),
-        ("--out=", "'' is not a data set's folder"),
-        ("--out=..", "'..' is not a data set's folder"),
-        ("--out=dataset/..", "is not a data set's folder"),
-        ("--out=/", "'/' is not a data set's folder"),
-        ("--out=da\nta", "--out is 'da\\nta': it has control characters"),
-        ("--out=da\udcff", "--out is 'da\\udcff': it has control characters, or is not UTF-8"),
-        ("--words=gone.txt", "gone.txt is not a file"),
-        ("--clip=./gone", "there is no model folder './gone'"),
-        ("--sentence-encoder=./gone", "there is no model folder './gone'"),
-        ("--device=gpu", "there is no device 'gpu'"),
-        ("--inter=gone.csv", "gone.csv is not a file"),
-        ("--text=gone.jsonl", "gone.jsonl is not a file"),
-        ("--keywords=gone.jsonl", "gone.jsonl is not a file"),
-        ("--images=gone", "gone is not a folder"),
-        ("--modalities=image", "there are no pictures"),
-    ],
-)
-def test_what_a_late_step_cannot_use_is_said_before_the_first(
-    tmp_path: Path, encoders: list[str], capsys: pytest.CaptureFixture[str], changed: str, message: str
-) -> None:
-    (tmp_path / "a.csv").write_text("user,item,time\n" + "".join(f"u,i{time},{time}\n" for time in range(5)))
-    out = tmp_path / "dataset" / "mine"
-    assert main(["custom", f"--inter={tmp_path / 'a.csv'}", f"--out={out}", *encoders, changed]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("dataset_prep: error: ")
-    assert message in line
-    assert not any(out.rglob("*.*"))
 
 
 def test_pictures_beside_ready_words_are_collected_for_all_that_shows_or_encodes_them(

