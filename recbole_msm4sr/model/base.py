@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recbole_msm4sr.core.gather import global_mean
 from recbole_msm4sr.core.precision import product_dtype
+from recbole_msm4sr.model.blocks.embedding import ItemEmbedding
 from recbole_msm4sr.model.blocks.sampled_softmax import CandidateSampler
 from recbole_msm4sr.model.evaluation_cache import EvaluationCache
 from recbole_msm4sr.model.kernels.softmax import softmax_cross_entropy
@@ -44,13 +45,24 @@ class PackedSequentialRecommender(EvaluationCache, SequentialRecommender):
         """Embeddings of items as sequences see them, float ``[S, n, d0]``; of ``item_ids`` int64 ``[n]``, or of all."""
         raise NotImplementedError
 
-    def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
-        """Hidden states float ``[S, U, L, d0]`` of left-aligned sequences int64 ``[U, L]``."""
-        raise NotImplementedError
+    @property
+    def sequence_encoder(self) -> nn.Module:
+        """Maps embeddings of sequences float ``[S, U, L, d0]`` to hidden states; by default the model's transformer."""
+        return cast(nn.Module, self.transformer)
 
-    def encode_last(self, table: Tensor, item_seq: Tensor, last: Tensor) -> Tensor:
-        """``encode`` at one position a row, ``last`` int64 ``[U]``: float ``[S, U, d0]``; a model may skip the rest."""
-        return self.encode(table, item_seq)[:, torch.arange(len(last), device=last.device), last]
+    def encode(self, table: Tensor, index_seq: Tensor, last: Tensor | None = None) -> Tensor:
+        """Hidden states of sequences.
+
+        Args:
+            table: embeddings of items, float ``[S, n, d0]``.
+            index_seq: left-aligned sequences of positions in ``table``, which are item ids where it holds all items;
+                int64 ``[U, L]``.
+            last: the one position of every row that is asked for, int64 ``[U]``; ``None``: all.
+
+        Returns:
+            Float ``[S, U, L, d0]``, where state t has seen the items 0..t; or ``[S, U, d0]``.
+        """
+        return self.sequence_encoder(table[:, index_seq], last)
 
     def vectors_of_items(self, table: Tensor) -> Tensor:
         """The items' side of the score, float ``[n_items, k]``; by default the streams side by side (eq. 12)."""
@@ -78,9 +90,9 @@ class PackedSequentialRecommender(EvaluationCache, SequentialRecommender):
             counts, config["n_negatives"], config["negative_distribution"], config["logq_correction"]
         )
 
-    def make_item_embedding(self, size: int) -> nn.Embedding:
+    def make_item_embedding(self, size: int) -> ItemEmbedding:
         """ID embeddings; a sampled softmax touches few of them in a step, so their gradient is sparse."""
-        return nn.Embedding(self.n_items, size, padding_idx=0, sparse=self.sampler is not None)
+        return ItemEmbedding(self.n_items, size, padding_idx=0, sparse=self.sampler is not None)
 
     # -- contract ------------------------------------------------------------------------------------------------
     def item_vectors(self) -> Tensor:
@@ -94,7 +106,7 @@ class PackedSequentialRecommender(EvaluationCache, SequentialRecommender):
         order = item_length.argsort(stable=True)
         vectors = []
         for rows, longest in _of_similar_length(order, item_length[order].tolist()):
-            states = self.encode_last(table, item_seq[rows, :longest], item_length[rows] - 1)  # [S, b, d0]
+            states = self.encode(table, item_seq[rows, :longest], item_length[rows] - 1)  # [S, b, d0]
             vectors.append(self.vectors_of_states(states))
         return torch.cat(vectors)[order.argsort()]
 
@@ -104,16 +116,16 @@ class PackedSequentialRecommender(EvaluationCache, SequentialRecommender):
 
         It ranks all items, or, with ``loss_type: sampled``, the batch's targets and random negatives.
         """
-        item_seq, target = interaction[self.ITEM_SEQ], interaction[TARGET]
-        row, time = target.nonzero(as_tuple=True)  # [P] each
-        item_ids = target[row, time]  # [P]
+        item_seq, next_items = interaction[self.ITEM_SEQ], interaction[TARGET]
+        row, time = next_items.nonzero(as_tuple=True)  # [P] each
+        item_ids = next_items[row, time]  # [P]
         if self.sampler is None:
             table = self.item_table()
             states = self.encode(table, item_seq)[:, row, time]  # [S, P, d0]
-            vectors, items = self.vectors_of_states(states), self.vectors_of_items(table)[1:]  # padding is no item
+            vectors, items = self.vectors_of_states(states), self.vectors_of_items(table)[1:]  # without padding
             dtype = product_dtype(vectors)
             vectors, items = vectors.to(dtype), items.to(dtype)
-            target = item_ids - 1
+            label = item_ids - 1
         else:
             candidates, correction = self.sampler.draw(item_ids)  # [C] each
             distinct, index = torch.unique(torch.cat([item_seq.flatten(), candidates]), return_inverse=True)
@@ -125,8 +137,8 @@ class PackedSequentialRecommender(EvaluationCache, SequentialRecommender):
             # score - correction as one inner product
             vectors = torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1)
             items = torch.cat([items, -correction.to(items.dtype).unsqueeze(1)], dim=1)
-            target = torch.searchsorted(candidates, item_ids)
-        cross_entropy = global_mean(softmax_cross_entropy(vectors, items, target), len(row))
+            label = torch.searchsorted(candidates, item_ids)
+        cross_entropy = global_mean(softmax_cross_entropy(vectors, items, label), len(row))
         return cross_entropy, *self.auxiliary_losses(states, item_ids)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from recbole_msm4sr.model.base import PackedSequentialRecommender
 from recbole_msm4sr.model.blocks.augmentation import complementary_mixup
 from recbole_msm4sr.model.blocks.encoder import ModalityEncoder
 from recbole_msm4sr.model.blocks.transformer import CausalTransformer, transformer_settings
@@ -71,19 +72,16 @@ class M2SE(nn.Module):
         streams = table[:, index_seq]  # [M, U, L, d0]
         if mixup_ratio is not None and len(self.modalities) == 2:
             streams = torch.stack(complementary_mixup(streams[0], streams[1], mixup_ratio))
-        return self.transformer(streams.flatten(0, 1)).view_as(streams)
+        return self.transformer(streams)
 
-    def last_states(self, table: Tensor, index_seq: Tensor, last: Tensor) -> Tensor:
-        """The states of ``forward`` (without mixup) at one position a row, at less cost.
 
-        Args:
-            table: item embeddings float ``[M, n, d0]``.
-            index_seq: left-aligned sequences of indices into ``table``; int64 ``[U, L]``.
-            last: the position asked for, int64 ``[U]``.
+class M2SERecommender(PackedSequentialRecommender):
+    """Base of the models whose items are encoded by M2SE, and their sequences by its transformer."""
 
-        Returns:
-            Float ``[M, U, d0]``.
-        """
-        streams = table[:, index_seq]  # [M, U, L, d0]
-        states = self.transformer.last_states(streams.flatten(0, 1), last.repeat(len(table)))  # [M * U, d0]
-        return states.view(*streams.shape[:2], -1)
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.m2se = M2SE({name: dataset.item_features[name] for name in config["modalities"]}, config)
+
+    @property
+    def sequence_encoder(self) -> nn.Module:
+        return self.m2se.transformer

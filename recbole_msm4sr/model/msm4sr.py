@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_msm4sr.model.base import TARGET, PackedSequentialRecommender
+from recbole_msm4sr.model.base import TARGET
 from recbole_msm4sr.model.blocks.transformer import initialise
-from recbole_msm4sr.model.m2se import M2SE
+from recbole_msm4sr.model.m2se import M2SERecommender
 from recbole_msm4sr.model.pretrain_objective import PretrainObjective
 from recbole_msm4sr.model.warm_start import load_parts
 
 
-class MSM4SRPretrain(PackedSequentialRecommender):
+class MSM4SRPretrain(M2SERecommender):
     """Stage 1: pre-trains M2SE without item IDs.
 
     For validation it ranks items by what NIP learns: the cosines of m̂ and m̃ with z, summed over the modalities.
@@ -26,7 +26,6 @@ class MSM4SRPretrain(PackedSequentialRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.m2se = M2SE({name: dataset.item_features[name] for name in config["modalities"]}, config)
         self.objective = PretrainObjective(self.m2se.modalities, config)
         self.apply(lambda module: initialise(module, config["initializer_range"]))
         self.loss_names = self.objective.loss_names
@@ -40,12 +39,6 @@ class MSM4SRPretrain(PackedSequentialRecommender):
     def item_table(self, item_ids: Tensor | None = None) -> Tensor:
         return self.m2se.encode_items(item_ids)
 
-    def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
-        return self.m2se(table, item_seq)
-
-    def encode_last(self, table: Tensor, item_seq: Tensor, last: Tensor) -> Tensor:
-        return self.m2se.last_states(table, item_seq, last)
-
     def vectors_of_items(self, table: Tensor) -> Tensor:
         return super().vectors_of_items(F.normalize(table, dim=-1))
 
@@ -54,7 +47,7 @@ class MSM4SRPretrain(PackedSequentialRecommender):
         return torch.cat([F.normalize(m, dim=-1) + F.normalize(c, dim=-1) for m, c in spaces], dim=-1)
 
 
-class MSM4SR(PackedSequentialRecommender):
+class MSM4SR(M2SERecommender):
     """Stage 2: fine-tunes the pre-trained M2SE together with item ID embeddings.
 
     ``similarity: dot`` scores by h^t (F^t + E) + h^v (F^v + E) (eq. 12); ``cosine`` divides each stream's cosine by
@@ -64,7 +57,6 @@ class MSM4SR(PackedSequentialRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.sampler = self.make_sampler(config, dataset)
-        self.m2se = M2SE({name: dataset.item_features[name] for name in config["modalities"]}, config)
         self.item_embedding = self.make_item_embedding(config["hidden_size"]) if config["use_id"] else None
         self.objective = PretrainObjective(self.m2se.modalities, config) if config["training"] == "e2e" else None
         self.cosine = config["similarity"] == "cosine"
@@ -83,15 +75,7 @@ class MSM4SR(PackedSequentialRecommender):
 
     def item_table(self, item_ids: Tensor | None = None) -> Tensor:
         table = self.m2se.encode_items(item_ids)  # F^t and F^v, [M, n, d0]
-        if self.item_embedding is None:
-            return table
-        return table + (self.item_embedding.weight if item_ids is None else self.item_embedding(item_ids))
-
-    def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
-        return self.m2se(table, item_seq)
-
-    def encode_last(self, table: Tensor, item_seq: Tensor, last: Tensor) -> Tensor:
-        return self.m2se.last_states(table, item_seq, last)
+        return table if self.item_embedding is None else table + self.item_embedding(item_ids)
 
     def vectors_of_items(self, table: Tensor) -> Tensor:
         return super().vectors_of_items(F.normalize(table, dim=-1) if self.cosine else table)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_msm4sr.core.gather import gather_rows
-from recbole_msm4sr.model.blocks.augmentation import sequence_dropout
+from recbole_msm4sr.model.blocks.augmentation import is_first_of_its_representation, sequence_dropout
 from recbole_msm4sr.model.losses import cmcl_loss, nip_loss
 from recbole_msm4sr.model.m2se import M2SE
 
@@ -71,9 +71,9 @@ class PretrainObjective(nn.Module):
         item_ids = target[row, time]  # [P]
         distinct, index = torch.unique(torch.cat([inputs.flatten(), item_ids]), return_inverse=True)
         table = backbone.encode_items(distinct)  # [M, n, d0]
-        seq_index, target_index = index[: inputs.numel()].view_as(inputs), index[inputs.numel() :]
+        index_seq, target_index = index[: inputs.numel()].view_as(inputs), index[inputs.numel() :]
         ratio = self.mixup_max * torch.rand(len(inputs), 1, device=inputs.device)  # p of every sequence, [U, 1]
-        states = backbone(table, seq_index, ratio * (inputs != 0))  # [M, U, L', d0]
+        states = backbone(table, index_seq, ratio * (inputs != 0))  # [M, U, L', d0]
         column = last_kept[row, time]  # [P]
         states = states[:, row, column]  # [M, P, d0]
         spaces = self.project(states)
@@ -89,10 +89,8 @@ class PretrainObjective(nn.Module):
                 )
             ]
         if self.use_cmcl:
-            # After a dropped item, pairs share one sequence representation, which is no negative of itself.
-            first = torch.ones_like(row, dtype=torch.bool)  # [P]: first pair of its representation
-            first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
-            (anchors,) = first.nonzero(as_tuple=True)  # [R]
+            # a representation that several pairs share is not a negative of itself
+            (anchors,) = is_first_of_its_representation(row, column).nonzero(as_tuple=True)  # [R]
             views = torch.stack([view[anchors] for pair in spaces.values() for view in pair], dim=1)  # [R, 2M, d0]
             has_all = (content[anchors] >= 0).all(dim=1)  # [R]
             candidate_ids, has_all, views = gather_rows(item_ids[anchors], has_all, views)  # [C], [C], [C, 2M, d0]

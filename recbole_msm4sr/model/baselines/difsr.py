@@ -54,20 +54,13 @@ class DIFSR(PackedSequentialRecommender):
 
     def item_table(self, item_ids: Tensor | None = None) -> Tensor:
         """ID embedding and every side embedding, side by side; float ``[1, n, d0 + sides * side size]``."""
-        ids = self.item_embedding.weight if item_ids is None else self.item_embedding(item_ids)
         sides = [module(item_ids) for module in (*self.attributes, *self.projections)]
-        return torch.cat([ids, *sides], dim=-1).unsqueeze(0)
+        return torch.cat([self.item_embedding(item_ids), *sides], dim=-1).unsqueeze(0)
 
-    def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
-        return self._encode(table, item_seq).unsqueeze(0)
-
-    def encode_last(self, table: Tensor, item_seq: Tensor, last: Tensor) -> Tensor:
-        return self._encode(table, item_seq, last).unsqueeze(0)
-
-    def _encode(self, table: Tensor, item_seq: Tensor, last: Tensor | None = None) -> Tensor:
-        embeddings = table[0, item_seq]  # [U, L, d0 + sides * side size]
+    def encode(self, table: Tensor, index_seq: Tensor, last: Tensor | None = None) -> Tensor:
+        embeddings = table[0, index_seq]  # [U, L, d0 + sides * side size]
         sides = embeddings[..., self.hidden_size :].split(self.side_size, dim=-1)
-        return self.transformer(embeddings[..., : self.hidden_size], sides, last)
+        return self.transformer(embeddings[..., : self.hidden_size], sides, last).unsqueeze(0)
 
     def vectors_of_items(self, table: Tensor) -> Tensor:
         """Item IDs alone: side information is not ranked."""

@@ -54,17 +54,19 @@ class MVRNN(PackedSequentialRecommender):
 
     def item_table(self, item_ids: Tensor | None = None) -> Tensor:
         """One stream: the views side by side, float ``[1, n, V * d0]``."""
-        ids = self.item_embedding.weight if item_ids is None else self.item_embedding(item_ids)
-        return torch.cat([ids, *self._observed_views(item_ids)], dim=-1).unsqueeze(0)
+        return torch.cat([self.item_embedding(item_ids), *self._observed_views(item_ids)], dim=-1).unsqueeze(0)
 
-    def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
-        views = self.dropout(table[0, item_seq])  # [U, L, V * d0]
+    def encode(self, table: Tensor, index_seq: Tensor, last: Tensor | None = None) -> Tensor:
+        views = self.dropout(table[0, index_seq])  # [U, L, V * d0]
         device_type = views.device.type
         in_autocast = torch.is_autocast_enabled(device_type) and self.runs_in_bf16
         with torch.autocast(device_type, enabled=in_autocast):
             parts = views.chunk(len(self.units), dim=-1)
             states = [unit(part)[0] for unit, part in zip(self.units, parts, strict=True)]
-        return torch.cat(states, dim=-1).unsqueeze(0)
+        hidden = torch.cat(states, dim=-1)  # [U, L, V * d0]
+        if last is not None:
+            hidden = hidden[torch.arange(len(last), device=last.device), last]  # [U, V * d0]
+        return hidden.unsqueeze(0)
 
     def auxiliary_losses(self, states: Tensor, item_ids: Tensor) -> tuple[Tensor, ...]:
         """Weight times half the squared error of every modality the next items have, mean over pairs and dimensions."""

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from recbole_msm4sr.core.gather import gather_rows
 from recbole_msm4sr.model.base import TARGET, PackedSequentialRecommender
-from recbole_msm4sr.model.blocks.augmentation import sequence_dropout
+from recbole_msm4sr.model.blocks.augmentation import is_first_of_its_representation, sequence_dropout
 from recbole_msm4sr.model.blocks.content import content_ids
+from recbole_msm4sr.model.blocks.embedding import rows_of
 from recbole_msm4sr.model.blocks.side_information import mean_of_rows
 from recbole_msm4sr.model.blocks.transformer import CausalTransformer, initialise, transformer_settings
 from recbole_msm4sr.model.blocks.whitening_adaptor import WhiteningAdaptor
@@ -43,13 +44,7 @@ class TextSequenceRecommender(PackedSequentialRecommender):
 
     def item_table(self, item_ids: Tensor | None = None) -> Tensor:
         """One stream: adapted text, float ``[1, n, d0]``."""
-        return self.adaptor(self.features if item_ids is None else self.features[item_ids]).unsqueeze(0)
-
-    def encode(self, table: Tensor, item_seq: Tensor) -> Tensor:
-        return self.transformer(table[0, item_seq]).unsqueeze(0)
-
-    def encode_last(self, table: Tensor, item_seq: Tensor, last: Tensor) -> Tensor:
-        return self.transformer.last_states(table[0, item_seq], last).unsqueeze(0)
+        return self.adaptor(rows_of(self.features, item_ids)).unsqueeze(0)
 
     def vectors_of_items(self, table: Tensor) -> Tensor:
         return F.normalize(table[0], dim=-1)
@@ -86,12 +81,11 @@ class UniSRecPretrain(TextSequenceRecommender):
         item_ids, column = target[row, time], last_kept[row, time]  # [P] each
         parts = (item_seq.flatten(), shortened.flatten(), item_ids)
         distinct, index = torch.unique(torch.cat(parts), return_inverse=True)
-        seq_index, shortened_index, item_index = index.split([len(part) for part in parts])
+        index_seq, shortened_index, item_index = index.split([len(part) for part in parts])
         table = self.item_table(distinct)  # [1, n, d0]
-        states = self.encode(table, seq_index.view_as(item_seq))[0, row, time]  # [P, d0]
+        states = self.encode(table, index_seq.view_as(item_seq))[0, row, time]  # [P, d0]
         views = self.encode(table, shortened_index.view_as(shortened))[0, row, column]  # [P, d0]
-        first = torch.ones_like(row, dtype=torch.bool)  # [P]: first pair of its shortened sequence
-        first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
+        first = is_first_of_its_representation(row, column)  # [P]
         seq_item = self._contrast(states, table[0, item_index], self.content[item_ids])
         seq_seq = self._contrast(states[first], views[first], item_ids[first])
         return seq_item, self.seq_seq_weight * seq_seq
@@ -118,9 +112,7 @@ class UniSRec(TextSequenceRecommender):
     def item_table(self, item_ids: Tensor | None = None) -> Tensor:
         """One stream: adapted text plus the ID embedding, if any, float ``[1, n, d0]``."""
         table = super().item_table(item_ids)
-        if self.item_embedding is None:
-            return table
-        return table + (self.item_embedding.weight if item_ids is None else self.item_embedding(item_ids))
+        return table if self.item_embedding is None else table + self.item_embedding(item_ids)
 
     def load_backbone(self, state_dict: dict[str, Tensor]) -> None:
         """Start adaptor and transformer from a ``UniSRecPretrain`` checkpoint's ``state_dict``.

@@ -35,6 +35,20 @@ def sequence_dropout(item_seq: Tensor, item_length: Tensor, ratio: float) -> tup
     return shortened, last_kept
 
 
+def is_first_of_its_representation(row: Tensor, position: Tensor) -> Tensor:
+    """Which pairs are the first with their sequence representation: after a dropped item, several pairs share one.
+
+    Args:
+        row, position: of the representation of every pair, in order; int64 ``[P]`` each.
+
+    Returns:
+        Bool ``[P]``.
+    """
+    is_first = torch.ones_like(row, dtype=torch.bool)
+    is_first[1:] = (row[1:] != row[:-1]) | (position[1:] != position[:-1])
+    return is_first
+
+
 def complementary_mixup(text: Tensor, image: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
     """Swap the two modalities' embeddings of an item with probability p, in both sequences at once.
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_msm4sr.model.blocks.dropout import Dropout
+from recbole_msm4sr.model.blocks.transformer import PostNormBlock
 
 
 class DecoupledTransformer(nn.Module):
@@ -97,8 +98,8 @@ class DecoupledTransformer(nn.Module):
         return top(hidden, (positions, *sides), visible, last).squeeze(1)
 
 
-class DecoupledLayer(nn.Module):
-    """Post-norm block: decoupled attention, then a point-wise feed-forward network with GELU."""
+class DecoupledLayer(PostNormBlock):
+    """Post-norm block of decoupled attention."""
 
     def __init__(
         self,
@@ -110,20 +111,13 @@ class DecoupledLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.attention = attention
-        self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.inner = nn.Linear(hidden_size, inner_size)
-        self.outer = nn.Linear(inner_size, hidden_size)
-        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = Dropout(hidden_dropout_prob)
+        self.make_feed_forward(hidden_size, inner_size, hidden_dropout_prob, layer_norm_eps)
 
     def forward(self, hidden: Tensor, beside: Sequence[Tensor], visible: Tensor, last: Tensor | None = None) -> Tensor:
         """Float ``[B, L, d0]`` to ``[B, L, d0]``, or to ``[B, 1, d0]`` at position ``last``; see the attention."""
         sources = (hidden, *beside)
         asking = sources if last is None else [_at(source, last) for source in sources]
-        attended = self.attention(asking, sources, visible)
-        hidden = self.attention_norm(asking[0] + self.dropout(attended))
-        inner = self.outer(F.gelu(self.inner(hidden)))
-        return self.feed_forward_norm(hidden + self.dropout(inner))
+        return self.add_and_feed_forward(asking[0], self.attention(asking, sources, visible))
 
 
 class DecoupledAttention(nn.Module):
@@ -223,7 +217,7 @@ class GateFusion(nn.Module):
 
 
 def make_fusion(fusion_type: str, n_sources: int, max_seq_length: int) -> nn.Module | None:
-    """The fusion called ``sum`` (which is none of its own), ``concat`` or ``gate``."""
+    """The fusion called ``sum`` (``None``, which needs no module), ``concat`` or ``gate``."""
     if fusion_type == "sum":
         return None
     if fusion_type == "concat":

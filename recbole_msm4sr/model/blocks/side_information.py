@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_msm4sr.model.blocks.embedding import rows_of
 from recbole_msm4sr.model.blocks.segments import segment_of_rows
 
 
@@ -43,7 +44,7 @@ class FeatureProjection(nn.Module):
 
     def forward(self, item_ids: Tensor | None = None) -> Tensor:
         """Embeddings float ``[n, size]`` of ``item_ids`` int64 ``[n]``, or of all items."""
-        return self.projection(self.features if item_ids is None else self.features[item_ids])
+        return self.projection(rows_of(self.features, item_ids))
 
 
 class AttributeEmbedding(nn.Module):
@@ -64,7 +65,7 @@ class AttributeEmbedding(nn.Module):
 
     def forward(self, item_ids: Tensor | None = None) -> Tensor:
         """Embeddings float ``[n, size]`` of ``item_ids`` int64 ``[n]``, or of all items."""
-        values = self.values if item_ids is None else self.values[item_ids]
+        values = rows_of(self.values, item_ids)
         return F.embedding_bag(values, self.embedding.weight, mode="sum", padding_idx=0)
 
     def labels(self, item_ids: Tensor) -> Tensor:

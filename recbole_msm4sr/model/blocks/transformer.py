@@ -49,35 +49,49 @@ class CausalTransformer(nn.Module):
             for _ in range(n_layers)
         )
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Map item embeddings float ``[B, L, d0]`` to hidden states ``[B, L, d0]``; state t sees positions 0..t."""
-        hidden = self._with_positions(embeddings)
-        for layer in self.layers:
-            hidden = layer(hidden)
-        return hidden
-
-    def last_states(self, embeddings: Tensor, last: Tensor) -> Tensor:
-        """The states of one position a row, as ``forward`` computes them; the last layer computes no other.
+    def forward(self, embeddings: Tensor, last: Tensor | None = None) -> Tensor:
+        """Hidden states of sequences; all streams go through as one batch.
 
         Args:
-            embeddings: item embeddings float ``[B, L, d0]``.
-            last: the position asked for, int64 ``[B]``.
+            embeddings: item embeddings float ``[S, U, L, d0]``, or ``[U, L, d0]``.
+            last: the one position of every row that is asked for, int64 ``[U]``, so that the last layer computes no
+                other; ``None``: all.
 
         Returns:
-            Float ``[B, d0]``.
+            Float ``[S, U, L, d0]``, where state t has seen positions 0..t; or ``[S, U, d0]``.
         """
-        hidden = self._with_positions(embeddings)
-        for layer in self.layers[:-1]:
+        rows = embeddings.flatten(0, -3)  # [S * U, L, d0]
+        hidden = rows + self.position_embedding.weight[: rows.size(1)]
+        hidden = self.dropout(self.norm(hidden))
+        *lower, top = self.layers
+        for layer in lower:
             hidden = layer(hidden)
-        return cast(TransformerLayer, self.layers[-1]).last_state(hidden, last)
+        if last is None:
+            return top(hidden).view_as(embeddings)
+        states = cast(TransformerLayer, top).last_state(hidden, last.repeat(len(rows) // len(last)))  # [S * U, d0]
+        return states.unflatten(0, embeddings.shape[:-2])
 
-    def _with_positions(self, embeddings: Tensor) -> Tensor:
-        hidden = embeddings + self.position_embedding.weight[: embeddings.size(1)]  # [B, L, d0]
-        return self.dropout(self.norm(hidden))
+
+class PostNormBlock(nn.Module):
+    """What follows attention in a block: LayerNorm of the sum, then a point-wise feed-forward network with GELU."""
+
+    def make_feed_forward(self, hidden_size: int, inner_size: int, dropout_prob: float, layer_norm_eps: float) -> None:
+        """Make the layers; after those of the attention, whose initial weights are drawn first."""
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.inner = nn.Linear(hidden_size, inner_size)
+        self.outer = nn.Linear(inner_size, hidden_size)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.dropout = Dropout(dropout_prob)
+
+    def add_and_feed_forward(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        """The block's outcome from its input and what attention made of it; float ``[..., d0]`` each."""
+        hidden = self.attention_norm(hidden + self.dropout(attended))
+        inner = self.outer(F.gelu(self.inner(hidden)))  # [..., d0]
+        return self.feed_forward_norm(hidden + self.dropout(inner))
 
 
-class TransformerLayer(nn.Module):
-    """Post-norm block: causal multi-head self-attention, then a point-wise feed-forward network with GELU."""
+class TransformerLayer(PostNormBlock):
+    """Post-norm block of causal multi-head self-attention."""
 
     def __init__(
         self,
@@ -93,17 +107,14 @@ class TransformerLayer(nn.Module):
         self.attn_dropout_prob = attn_dropout_prob
         self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
         self.attention_output = nn.Linear(hidden_size, hidden_size)
-        self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.inner = nn.Linear(hidden_size, inner_size)
-        self.outer = nn.Linear(inner_size, hidden_size)
-        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = Dropout(hidden_dropout_prob)
+        self.make_feed_forward(hidden_size, inner_size, hidden_dropout_prob, layer_norm_eps)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Float ``[B, L, d0]`` to ``[B, L, d0]``."""
         query, key, value = self._heads(self.query_key_value(hidden), 3)  # each [B, heads, L, d0 / heads]
         context = F.scaled_dot_product_attention(query, key, value, dropout_p=self._attention_dropout, is_causal=True)
-        return self._feed_forward(hidden, context.transpose(1, 2).reshape_as(hidden))
+        context = context.transpose(1, 2).reshape_as(hidden)  # [B, L, d0]
+        return self.add_and_feed_forward(hidden, self.attention_output(context))
 
     def last_state(self, hidden: Tensor, last: Tensor) -> Tensor:
         """Row b of ``forward`` at position ``last[b]`` alone: float ``[B, L, d0]`` and int64 ``[B]`` to ``[B, d0]``."""
@@ -121,7 +132,7 @@ class TransformerLayer(nn.Module):
             attn_mask=(position <= last.unsqueeze(1))[:, None, None],  # [B, 1, 1, L]
             dropout_p=self._attention_dropout,
         )
-        return self._feed_forward(own, context.reshape_as(own))
+        return self.add_and_feed_forward(own, self.attention_output(context.reshape_as(own)))
 
     def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Split float ``[B, L, parts * d0]`` into ``parts`` tensors ``[B, heads, L, d0 / heads]``."""
@@ -132,12 +143,6 @@ class TransformerLayer(nn.Module):
     @property
     def _attention_dropout(self) -> float:
         return self.attn_dropout_prob if self.training else 0.0
-
-    def _feed_forward(self, hidden: Tensor, context: Tensor) -> Tensor:
-        """What follows attention; ``hidden`` and ``context`` float ``[..., d0]``."""
-        hidden = self.attention_norm(hidden + self.dropout(self.attention_output(context)))
-        inner = self.outer(F.gelu(self.inner(hidden)))  # [..., d0]
-        return self.feed_forward_norm(hidden + self.dropout(inner))
 
 
 def transformer_settings(config: Any) -> dict[str, Any]:

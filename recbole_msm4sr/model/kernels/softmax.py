@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-#: Scores held at a time.
-_SCORES_AT_ONCE = 1 << 22
 
-
-def softmax_cross_entropy(vectors: Tensor, items: Tensor, target: Tensor) -> Tensor:
-    """Sum over the rows of ``-log softmax(vectors @ items.T)[target]``.
+def softmax_cross_entropy(vectors: Tensor, items: Tensor, label: Tensor, scores_at_once: int = 1 << 22) -> Tensor:
+    """Sum over the rows of ``-log softmax(vectors @ items.T)[label]``.
 
     Gradients are made in the forward pass, block by block, while a block's scores are at hand. Scores are computed in
     the dtype of ``vectors`` and ``items``, their softmax in float32 (float64 where they are float64). PyTorch's own
@@ -22,25 +19,26 @@ def softmax_cross_entropy(vectors: Tensor, items: Tensor, target: Tensor) -> Ten
     Args:
         vectors: float ``[P, k]``.
         items: float ``[n, k]``.
-        target: row of ``items``, int64 ``[P]``.
+        label: which row of ``items`` is right, int64 ``[P]``.
+        scores_at_once: scores held at a time.
 
     Returns:
         Scalar sum.
     """
-    return _SoftmaxCrossEntropy.apply(vectors, items, target)
+    return _SoftmaxCrossEntropy.apply(vectors, items, label, scores_at_once)
 
 
 class _SoftmaxCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, items: Tensor, target: Tensor) -> Tensor:
+    def forward(ctx: Any, vectors: Tensor, items: Tensor, label: Tensor, scores_at_once: int) -> Tensor:
         exact = torch.promote_types(vectors.dtype, torch.float32)
         total = torch.zeros((), dtype=exact, device=vectors.device)
         grad_vectors = torch.empty_like(vectors)
         grad_items = torch.zeros(items.shape, dtype=exact, device=items.device)
-        n_rows = max(1, _SCORES_AT_ONCE // len(items))
+        n_rows = max(1, scores_at_once // len(items))
         for begin in range(0, len(vectors), n_rows):
             block = slice(begin, begin + n_rows)
-            positive = target[block].unsqueeze(1)
+            positive = label[block].unsqueeze(1)
             share = (vectors[block] @ items.T).to(exact)  # [p, n]
             highest = share.amax(dim=1, keepdim=True)
             own = share.gather(1, positive)
@@ -59,7 +57,7 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_vectors, grad_items = ctx.saved_tensors
         (scale,) = grad_outputs
-        return grad_vectors * scale, grad_items * scale, None
+        return grad_vectors * scale, grad_items * scale, None, None

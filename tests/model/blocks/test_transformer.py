@@ -90,7 +90,10 @@ def test_the_state_of_one_position_is_that_of_the_whole_row(n_layers: int) -> No
     transformer = randomise(CausalTransformer(**(SIZES | {"n_layers": n_layers}))).eval()
     embeddings, last = torch.randn(5, MAX_LENGTH, 8, dtype=torch.float64), torch.tensor([0, 3, MAX_LENGTH - 1, 3, 1])
     expected = transformer(embeddings)[torch.arange(5), last]
-    torch.testing.assert_close(transformer.last_states(embeddings, last), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(transformer(embeddings, last), expected, rtol=1e-12, atol=1e-12)
+    streams = torch.stack([embeddings, embeddings.flip(-1)])  # [S, U, L, d0]
+    torch.testing.assert_close(transformer(streams)[1], transformer(streams[1]), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(transformer(streams, last)[1], transformer(streams[1], last), rtol=1e-12, atol=1e-12)
 
 
 def test_dropout_acts_in_training_mode_only() -> None:

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from recbole_msm4sr.model.kernels import softmax
 from recbole_msm4sr.model.kernels.softmax import softmax_cross_entropy
 
 N_ITEMS = 7
@@ -25,18 +24,16 @@ def make_inputs(n_rows: int = 9, size: int = 4, n_items: int = N_ITEMS) -> tuple
     return vectors, items, torch.randint(n_items, (n_rows,))
 
 
-def plain(vectors: Tensor, items: Tensor, target: Tensor) -> Tensor:
-    return F.cross_entropy(vectors @ items.T, target, reduction="sum")
+def plain(vectors: Tensor, items: Tensor, label: Tensor) -> Tensor:
+    return F.cross_entropy(vectors @ items.T, label, reduction="sum")
 
 
 @every_block_size
 @pytest.mark.parametrize("n_rows", [1, 6, 9])
-def test_value_and_gradients_are_those_of_cross_entropy(
-    monkeypatch: pytest.MonkeyPatch, n_rows: int, scores_at_once: int
-) -> None:
-    monkeypatch.setattr(softmax, "_SCORES_AT_ONCE", scores_at_once)
-    vectors, items, target = make_inputs(n_rows)
-    ours, expected = softmax_cross_entropy(vectors, items, target), plain(vectors, items, target)
+def test_value_and_gradients_are_those_of_cross_entropy(n_rows: int, scores_at_once: int) -> None:
+    vectors, items, label = make_inputs(n_rows)
+    ours = softmax_cross_entropy(vectors, items, label, scores_at_once)
+    expected = plain(vectors, items, label)
     torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(
         torch.autograd.grad(ours, (vectors, items)),
@@ -47,44 +44,43 @@ def test_value_and_gradients_are_those_of_cross_entropy(
 
 
 @every_block_size
-def test_gradients_numerically(monkeypatch: pytest.MonkeyPatch, scores_at_once: int) -> None:
-    monkeypatch.setattr(softmax, "_SCORES_AT_ONCE", scores_at_once)
-    vectors, items, target = make_inputs(5, 3)
-    assert torch.autograd.gradcheck(lambda v, i: softmax_cross_entropy(v, i, target), (vectors, items))
+def test_gradients_numerically(scores_at_once: int) -> None:
+    vectors, items, label = make_inputs(5, 3)
+    assert torch.autograd.gradcheck(lambda v, i: softmax_cross_entropy(v, i, label, scores_at_once), (vectors, items))
 
 
 def test_gradients_are_scaled_by_what_comes_after() -> None:
-    vectors, items, target = make_inputs()
-    ours = torch.autograd.grad((-2.5 * softmax_cross_entropy(vectors, items, target)).exp(), (vectors, items))
-    expected = torch.autograd.grad((-2.5 * plain(vectors, items, target)).exp(), (vectors, items))
+    vectors, items, label = make_inputs()
+    ours = torch.autograd.grad((-2.5 * softmax_cross_entropy(vectors, items, label)).exp(), (vectors, items))
+    expected = torch.autograd.grad((-2.5 * plain(vectors, items, label)).exp(), (vectors, items))
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-30)
 
 
 def test_the_same_vectors_may_be_both_sides() -> None:
     """The fine-tuning table makes the users' vectors and the items': gradients of both ways add up."""
     table, _, _ = make_inputs()
-    target = torch.tensor([3, 0, 0])
-    (ours,) = torch.autograd.grad(softmax_cross_entropy(table[:3], table, target), table)
-    (expected,) = torch.autograd.grad(plain(table[:3], table, target), table)
+    label = torch.tensor([3, 0, 0])
+    (ours,) = torch.autograd.grad(softmax_cross_entropy(table[:3], table, label), table)
+    (expected,) = torch.autograd.grad(plain(table[:3], table, label), table)
     torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_large_scores_overflow_neither_loss_nor_gradients(sign: int) -> None:
-    vectors, items, target = make_inputs()
+    vectors, items, label = make_inputs()
     vectors, items = (vectors.detach() * 1e2).float(), (items.detach() * 1e2 * sign).float()
     inputs = vectors.requires_grad_(), items.requires_grad_()
     assert (vectors @ items.T).abs().max() > 1e4
-    loss = softmax_cross_entropy(*inputs, target)
-    expected = plain(vectors.double(), items.double(), target)
+    loss = softmax_cross_entropy(*inputs, label)
+    expected = plain(vectors.double(), items.double(), label)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     ours = torch.autograd.grad(loss, inputs)
     torch.testing.assert_close(ours, torch.autograd.grad(expected, inputs), rtol=1e-4, atol=1e-2)
 
 
 def test_without_rows_the_sum_is_zero() -> None:
-    vectors, items, target = make_inputs(n_rows=0)
-    loss = softmax_cross_entropy(vectors, items, target)
+    vectors, items, label = make_inputs(n_rows=0)
+    loss = softmax_cross_entropy(vectors, items, label)
     loss.backward()
     assert loss.item() == 0
     assert vectors.grad.shape == vectors.shape
@@ -92,29 +88,29 @@ def test_without_rows_the_sum_is_zero() -> None:
 
 
 def test_the_only_item_is_certain() -> None:
-    vectors, items, target = make_inputs(n_items=1)
-    loss = softmax_cross_entropy(vectors, items, target)
+    vectors, items, label = make_inputs(n_items=1)
+    loss = softmax_cross_entropy(vectors, items, label)
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-12)
     torch.testing.assert_close(vectors.grad, torch.zeros_like(vectors), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("wrong", [-1, N_ITEMS])
-def test_a_target_that_is_no_item_is_refused(wrong: int) -> None:
-    vectors, items, target = make_inputs()
-    target[4] = wrong
+def test_a_label_that_is_not_an_item_is_refused(wrong: int) -> None:
+    vectors, items, label = make_inputs()
+    label[4] = wrong
     with pytest.raises(RuntimeError, match=f"index {wrong} is out of bounds"):
-        softmax_cross_entropy(vectors, items, target)
+        softmax_cross_entropy(vectors, items, label)
 
 
 @pytest.mark.parametrize("n_rows_at_once", [1, 7, 1000])
-def test_bfloat16_is_close_to_float32(monkeypatch: pytest.MonkeyPatch, n_rows_at_once: int) -> None:
+def test_bfloat16_is_close_to_float32(n_rows_at_once: int) -> None:
     """Gradients within half a percent in norm, over however many blocks; the loss is float32."""
-    monkeypatch.setattr(softmax, "_SCORES_AT_ONCE", n_rows_at_once * 50)
-    vectors, items, target = make_inputs(200, 16, 50)
+    vectors, items, label = make_inputs(200, 16, 50)
     low = [tensor.detach().bfloat16().requires_grad_() for tensor in (vectors, items)]
     exact = [tensor.detach().float().requires_grad_() for tensor in low]
-    loss, expected = softmax_cross_entropy(*low, target), plain(*exact, target)
+    loss = softmax_cross_entropy(*low, label, scores_at_once=n_rows_at_once * 50)
+    expected = plain(*exact, label)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
     loss.backward()
@@ -138,25 +134,24 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def test_never_more_scores_than_asked_for_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softmax, "_SCORES_AT_ONCE", 300)
-    vectors, items, target = make_inputs(100, 2, 60)  # 6000 scores
+def test_never_more_scores_than_asked_for_are_held() -> None:
+    vectors, items, label = make_inputs(100, 2, 60)  # 6000 scores
     with LargestTensor() as largest:
-        softmax_cross_entropy(vectors, items, target).backward()
+        softmax_cross_entropy(vectors, items, label, scores_at_once=300).backward()
     assert largest.size == 300
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_small_loss_beside_large_scores_is_exact(sign: int) -> None:
     """Scores about ±1e4, of which float32 holds three decimals; their difference, 5, is exact."""
-    vectors, items, target = torch.tensor([[100.0]]), torch.tensor([[100.0], [99.95]]) * sign, torch.tensor([0])
-    loss = softmax_cross_entropy(vectors, items, target)
-    assert loss.item() == pytest.approx(plain(vectors.double(), items.double(), target).item(), rel=1e-3)
+    vectors, items, label = torch.tensor([[100.0]]), torch.tensor([[100.0], [99.95]]) * sign, torch.tensor([0])
+    loss = softmax_cross_entropy(vectors, items, label)
+    assert loss.item() == pytest.approx(plain(vectors.double(), items.double(), label).item(), rel=1e-3)
 
 
 def test_second_derivatives_are_refused() -> None:
-    vectors, items, target = make_inputs()
-    loss = softmax_cross_entropy(vectors, items, target).square()
+    vectors, items, label = make_inputs()
+    loss = softmax_cross_entropy(vectors, items, label).square()
     (gradient,) = torch.autograd.grad(loss, vectors, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
