@@ -7,49 +7,55 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_msm4sr import __version__
-from recbole_msm4sr.config.arguments import take_config_files
+from recbole_msm4sr.config.arguments import Parser, take_config_files
 from recbole_msm4sr.config.yaml_file import parse_scalar
 from recbole_msm4sr.core.command import run_command
-from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.errors import UserError, shown
 
 USAGE = """\
 usage: msm4sr [run] --model=MODEL --dataset=DATASET [--config_files=a.yaml b.yaml] [--resume] [--key=value ...]
        msm4sr compare --models=A,B --dataset=DATASET [--seeds=3] [--trials=9] [--out=DIR] [--key=value ...]
        msm4sr study NAME --dataset=DATASET ...   (msm4sr study --help)
+       msm4sr settings MODEL                     all settings of a model: default, range, the paper's value
        msm4sr features import|info|check ...     (msm4sr features --help)
-       msm4sr clean [FOLDER ...] [--interrupted] (removes what killed commands left)
+       msm4sr clean [FOLDER ...] [--interrupted] remove what killed commands left
 
 MODEL is MSM4SR, MSM4SRPretrain, SASRecM, UniSRec, UniSRecPretrain, DIFSR, MVRNN, GRCN, DualGNN, CLCRec, or any general
-or sequential model of RecBole. Settings and their values are in properties/.
+or sequential model of RecBole.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    resume = "" if words and words[0] in ("compare", "study", "features", "clean") else " with --resume"
+    resume = "" if words and words[0] in ("compare", "study", "settings", "features", "clean") else " with --resume"
     hint = f"the same command{resume} goes on where it stopped"
     return run_command("msm4sr", lambda: _dispatch(words), if_interrupted=hint)
 
 
 def _dispatch(argv: list[str]) -> int:
-    if argv and argv[0] == "features":
+    """Hand the words over to their command; each imports what it needs, for torch alone takes seconds."""
+    command, *words = argv or [""]
+    if command == "features":
         from recbole_msm4sr.data import features_cli
 
-        return features_cli.main(argv[1:])
-    if argv and argv[0] in ("compare", "study"):
+        return features_cli.main(words)
+    if command in ("compare", "study"):
         from recbole_msm4sr.studies import cli as studies_cli
 
         return studies_cli.main(argv)
-    if argv and argv[0] == "clean":
+    if command == "clean":
         from recbole_msm4sr.training import clean
 
-        return clean.main(argv[1:])
-    if argv and argv[0] == "run":
-        argv = argv[1:]
-    elif argv and not argv[0].startswith("-"):
-        raise UserError(f"there is no command {argv[0]!r}: run, compare, study, features, clean; settings: --key=value")
-    return _run(argv)
+        return clean.main(words)
+    if command == "settings":
+        return _settings(words)
+    if command and command != "run" and not command.startswith("-"):
+        raise UserError(
+            f"there is no command {shown(command)}: run, compare, study, settings, features, clean; settings are "
+            "--key=value"
+        )
+    return _run(words if command == "run" else argv)
 
 
 def _run(argv: list[str]) -> int:
@@ -63,6 +69,16 @@ def _run(argv: list[str]) -> int:
     from recbole_msm4sr.training.recipe import run
 
     run(model, dataset, config_files, settings)
+    return 0
+
+
+def _settings(argv: list[str]) -> int:
+    parser = Parser(prog="msm4sr settings", description="All settings of a model.")
+    parser.add_argument("model", metavar="MODEL", help="MSM4SR, SASRec, ...")
+    model = parser.parse_args(argv).model
+    from recbole_msm4sr.config.show import settings_text
+
+    print(settings_text(model))
     return 0
 
 
@@ -87,15 +103,15 @@ def parse_arguments(argv: Sequence[str]) -> tuple[str, str, list[str], dict[str,
         key, equals, value = word.lstrip("-").partition("=")
         key = {"m": "model", "d": "dataset"}.get(key, key)
         if not word.startswith("-") or not key:
-            raise UserError(f"cannot read the argument {word!r}: settings are written --key=value")
+            raise UserError(f"cannot read the argument {shown(word)}: settings are written --key=value")
         if not equals and key == "resume":
             value = "true"
         elif not equals and key in ("model", "dataset") and words and not words[0].startswith("-"):
             value = words.pop(0)
         elif not equals:
-            raise UserError(f"the argument {word!r} has no value: settings are written --key=value")
+            raise UserError(f"the argument {shown(word)} has no value: settings are written --key=value")
         if key in named or key in settings:
-            raise UserError(f"{key} is given twice")
+            raise UserError(f"{shown(key)} is given twice")
         if key in ("model", "dataset"):
             named[key] = value
         else:

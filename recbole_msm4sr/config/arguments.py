@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from typing import NoReturn
 
-from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.errors import UserError, shown
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def take_config_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -26,6 +35,6 @@ def take_config_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         while words and not words[0].startswith("-"):
             found.append(words.pop(0))
         if not found:
-            raise UserError(f"the argument {word!r} has no value: give --config_files=FILE")
+            raise UserError(f"the argument {shown(word)} has no value: give --config_files=FILE")
         files += found
     return files, others

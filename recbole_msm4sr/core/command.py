@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import select
 import sys
 from collections.abc import Callable
 
 from recbole_msm4sr.core.distributed import first_to_fail
-from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.errors import UserError, one_line
+
+#: How torch says that memory is short, on a GPU and on the CPU.
+_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
 
 
 def run_command(program: str, work: Callable[[], int | None], *, if_interrupted: str = "") -> int:
@@ -28,6 +33,9 @@ def run_command(program: str, work: Callable[[], int | None], *, if_interrupted:
     Raises:
         Exception: whatever is a fault of the program and deserves a traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no sign for a name gets an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = work() or 0
         sys.stdout.flush()
@@ -53,14 +61,16 @@ def _message_of(error: Exception) -> str | None:
         return f"this needs the package {error.name!r}, which is not installed"
     if isinstance(error, (UserError, OSError)):  # OSError: a full disk, a folder that cannot be written
         return str(error)
+    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
+        reason = str(error).splitlines()[0] if str(error) else "of this machine"
+        return f"there is not enough memory ({reason}): lower the sizes of model and batches"
     return None
 
 
 def _say(line: str) -> None:
     """One line, whatever file names and cells of the user's hold; nothing if standard error is closed."""
-    shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
     try:
-        print(shown, file=sys.stderr, flush=True)
+        print(one_line(line), file=sys.stderr, flush=True)
     except BrokenPipeError:
         _to_nowhere(sys.stderr.fileno())
 
