@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from recbole_msm4sr.cli import main, parse_arguments
+from recbole_msm4sr.config import registry
 from recbole_msm4sr.config.registry import our_models
 from recbole_msm4sr.core.errors import UserError
 
@@ -135,6 +136,60 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--model=MODEL" in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert main([]) == 2
+
+
+def test_help_and_mistakes_in_words_do_not_wait_for_torch() -> None:
+    words = [["--help"], ["settings", "--help"], ["clean", "--help"], ["run"], ["x"], ["--model=M"], ["settings"]]
+    script = f"""
+import contextlib, io, sys
+from recbole_msm4sr.cli import main
+for words in {words}:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main(words)
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith("msm4sr: error: ") for line in done.stderr.splitlines())
+
+
+def test_settings_shows_default_range_meaning_and_the_papers_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", "MSM4SR"]) == 0
+    text = capsys.readouterr().out
+    assert "  cmcl_weight: 0.01   (paper: 0.01 (figure 3: 0.001 to 1))\n      lambda, weight of CMCL; a" in text
+    for key in registry.find("MSM4SR").settings.model_fields:
+        assert f"\n  {key}: " in text
+    assert main(["settings", "MSM4RS"]) == 2
+
+
+def test_clean_looks_where_runs_leave_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clean"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+    left_over = Path("runs/mini/SASRec/20260101-000000")
+    left_over.mkdir(parents=True)
+    assert main(["clean"]) == 0
+    assert str(left_over) in capsys.readouterr().out
+    assert not left_over.exists()
+    assert main(["clean", "nowhere"]) == 2
+
+
+def test_a_message_shows_control_characters_as_escapes_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    for value in ("\x1b[31mred\x07", "x" * 10**5, "a\nb", "\udc80"):
+        assert main(["--model=SASRec", "--dataset=d", f"--n_layers={value}"]) == 2
+        message = capsys.readouterr().err.removesuffix("\n")
+        assert message.isprintable()
+        assert len(message) < 500
+
+
+def test_memory_that_does_not_suffice_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object) -> None:
+        raise RuntimeError("[alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    monkeypatch.setattr("recbole_msm4sr.training.recipe.run", run)
+    assert main(["--model=SASRec", "--dataset=d"]) == 2
+    assert "there is not enough memory" in capsys.readouterr().err
 
 
 def test_help_names_every_model_of_ours(capsys: pytest.CaptureFixture[str]) -> None:

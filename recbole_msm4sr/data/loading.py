@@ -125,12 +125,17 @@ def loaders(config: Any, data: Data) -> tuple[Any, Any, Any]:
     if config.spec.is_packed:
         train_loader = PackedDataLoader(config, train)
     else:
-        train_loader = get_dataloader(config, "train")(config, train, train_sampler, shuffle=config["shuffle"])
+        train_loader = _loader_class(config, "train")(config, train, train_sampler, shuffle=config["shuffle"])
     return (
         train_loader,
-        get_dataloader(config, "valid")(config, valid, valid_sampler, shuffle=False),
-        get_dataloader(config, "test")(config, test, test_sampler, shuffle=False),
+        _loader_class(config, "valid")(config, valid, valid_sampler, shuffle=False),
+        _loader_class(config, "test")(config, test, test_sampler, shuffle=False),
     )
+
+
+def _loader_class(config: Any, phase: str) -> Any:
+    """RecBole goes by the model's name: for a user's class, by that of the model that it derives from."""
+    return get_dataloader({**config.final_config_dict, "model": config.spec.base}, phase)
 
 
 def _samplers(config: Any, data: Data) -> list[Any]:
