@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import sequences
+from recbole_msm4sr.data.filtering import note
 
 
 class SequenceInteraction(Interaction):
@@ -165,6 +166,16 @@ def all_interactions(dataset: Any) -> Interaction:
     return rows.flat if isinstance(rows, SequenceInteraction) else rows
 
 
+def note_swapped(dataset: Any, user: NDArray[np.int64], time: NDArray[np.float64], order: NDArray[np.int64]) -> None:
+    """Say how many neighbours in users' histories RecBole's float32 times would swap; ``order``: by user, then time."""
+    if n_swapped := sequences.count_swapped(user, time, order):
+        note(
+            dataset,
+            f"times are sorted as float64; RecBole's float32 would swap {n_swapped:,} pairs of neighbours in users' "
+            "histories (time_precision: float32)",
+        )
+
+
 class VectorisedSequentialDataset(SequentialDataset):
     """RecBole's SequentialDataset without its loops over interactions: the same rows, the same split, row by row.
 
@@ -172,8 +183,8 @@ class VectorisedSequentialDataset(SequentialDataset):
     """
 
     inter_feat: Any
-    #: Interactions are sorted by time already (``processing``).
-    is_in_order: bool = False
+    #: When every interaction was, as it was read; float64 ``[T]``. Without it RecBole's float32 times count.
+    times: NDArray[np.float64] | None = None
     #: Of every interaction, which of ``benchmark_filename`` it is from; int64 ``[T]``.
     file_of_row: NDArray[np.int64] | None = None
 
@@ -185,12 +196,12 @@ class VectorisedSequentialDataset(SequentialDataset):
         self._aug_presets()
         self._check_field("uid_field", "time_field")
         flat, user = self.inter_feat, self.inter_feat[self.uid_field].numpy()
-        if self.is_in_order:
-            order = sequences.stable_argsort(user)
-        else:
-            time = flat[self.time_field].numpy()
-            time = time if time.ndim == 1 else time[..., 0]  # a numerical feature is (value, weight)
-            order = sequences.chronological(user, time)
+        time = flat[self.time_field].numpy() if self.times is None else self.times
+        time = time if time.ndim == 1 else time[..., 0]  # a numerical feature is (value, weight)
+        order = sequences.chronological(user, time)
+        if self.times is not None:
+            note_swapped(self, user, time, order)
+            self.times = None
         for field in flat:
             flat[field] = _gather(flat[field], torch.from_numpy(order))
         if self.file_of_row is not None:

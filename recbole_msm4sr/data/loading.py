@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
@@ -194,11 +193,24 @@ def _hash_files(config: Any, interactions: list[Path]) -> str:
 def _hash_evaluated(data: Data) -> dict[str, str]:
     """Of what a table's rows must share, whatever order it comes in: evaluated pairs of tokens, and all items."""
     user_of, item_of = (
-        pd.util.hash_array(data.dataset.field2id_token[field].astype(object))
-        for field in (data.dataset.uid_field, data.dataset.iid_field)
+        _hash_tokens(data.dataset.field2id_token[field]) for field in (data.dataset.uid_field, data.dataset.iid_field)
     )
     pairs = hashlib.sha256()
     for part in data.evaluated:
         users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))
-        pairs.update(np.sort(user_of[users] * np.uint64(0x9E3779B97F4A7C15) ^ item_of[items]).tobytes())
+        pairs.update(np.sort(_mixed(user_of[users], item_of[items])).tobytes())
     return {"users_and_targets": pairs.hexdigest(), "items": hashlib.sha256(np.sort(item_of[1:]).tobytes()).hexdigest()}
+
+
+def _hash_tokens(tokens: NDArray[np.str_]) -> NDArray[np.uint64]:
+    """A number for every token, from its characters alone; uint64 ``[tokens]``."""
+    characters = np.ascontiguousarray(tokens).view(np.uint32).reshape(len(tokens), -1)
+    key = np.zeros(len(tokens), dtype=np.uint64)
+    for column in characters.T:
+        key = np.where(column > 0, _mixed(key, column), key)  # zeros fill up shorter tokens
+    return key
+
+
+def _mixed(key: NDArray[np.uint64], value: NDArray) -> NDArray[np.uint64]:
+    key = (key ^ value) * np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that no bit is lost
+    return key ^ (key >> np.uint64(29))

@@ -207,20 +207,22 @@ class _TokenColumn:
             tokens = lines.tobytes().replace(b"\0", b"").decode(codec).split("\n")[:-1]
         except UnicodeDecodeError as error:
             raise NotPlainError from error
-        _refuse(tokens, is_name)
+        self._check(tokens, words[0], is_name)
         categories = pd.Index(np.array(tokens, dtype=object))
         column = pd.Categorical.from_codes(codes, categories=categories, validate=False)
         missing = MISSING.intersection(tokens)
         return column.remove_categories(missing) if missing else column
 
-
-def _refuse(tokens: list[str], is_name: bool) -> None:
-    """Leave tokens that cannot be used to the general parser."""
-    text = "".join(tokens)
-    if not (text.isascii() and text.isprintable()) and CONTROL_CHARACTER.search(text):
-        raise NotPlainError
-    if PADDING in tokens or (is_name and any(token.isspace() for token in tokens)):
-        raise NotPlainError
+    @staticmethod
+    def _check(tokens: list[str], first_words: NDArray[np.uint64], is_name: bool) -> None:
+        """Leave tokens that cannot be used to the general parser."""
+        text = "".join(tokens)
+        if not (text.isascii() and text.isprintable()) and CONTROL_CHARACTER.search(text):
+            raise NotPlainError
+        begin_with_space = np.flatnonzero(first_words & np.uint64(0xFF) == ord(" ")).tolist()
+        may_be_blank = [tokens[i] for i in begin_with_space] if text.isascii() else tokens
+        if PADDING in tokens or (is_name and any(token.isspace() for token in may_be_blank)):
+            raise NotPlainError
 
 
 def _whole_numbers(text: NDArray[np.uint8], start: Int, length: Int) -> NDArray[np.float64] | None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from recbole.data.dataset import SequentialDataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_msm4sr.data import sequences
+from recbole_msm4sr.data.dataset import VectorisedSequentialDataset, note_swapped
 from recbole_msm4sr.data.filtering import note
 from recbole_msm4sr.data.reader import Format, read_header, read_table
 
@@ -75,14 +75,13 @@ def _sequences(self: Any, field: str, rows: list[list[Any]], kind: FeatureType) 
 def process(self: Any) -> None:
     """``Dataset._data_processing``, with interactions in the order of the times as they were read."""
     self.feat_name_list = self._build_feat_name_list()
-    is_split, is_sequential = self.benchmark_filename_list is not None, isinstance(self, SequentialDataset)
-    if not is_split:
+    if self.benchmark_filename_list is None:
         self._data_filtering()
-    elif is_sequential:
+    else:
         self.file_of_row = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)
     self._remap_ID_all()
-    if self.config["eval_args"]["order"] == "TO" and (is_sequential or not is_split):
-        self.is_in_order = order_by_time(self)
+    if self.config["eval_args"]["order"] == "TO" and self.config["time_precision"] != "float32":
+        _order_by_time(self)
     self._user_item_feat_preparation()
     self._fill_nan()
     self._set_label_by_threshold()
@@ -91,24 +90,21 @@ def process(self: Any) -> None:
     self._preload_weight_matrix()
 
 
-def order_by_time(self: Any) -> bool:
-    """Sort interactions by their float64 time, ties as they come; whether that is to be the order.
+def _order_by_time(self: Any) -> None:
+    """See to it that interactions come in the order of their float64 times, ties as they come.
 
-    RecBole's tensors are float32, which cannot tell times of today apart within 128 s; its sorts are stable, so what
-    is sorted before keeps its order. With ``time_precision: float32`` its order stays, and nothing is done.
+    RecBole's tensors are float32, which cannot tell times of today apart within 128 s. Its sorts are stable: what is
+    sorted before keeps its order. Our sequences are made, and sorted, later.
     """
-    if self.config["time_precision"] == "float32" or self.field2type.get(self.time_field) != FeatureType.FLOAT:
-        return False
+    if self.field2type.get(self.time_field) != FeatureType.FLOAT:
+        return
     time = self.inter_feat[self.time_field].to_numpy()
-    order = sequences.stable_argsort(time)
-    n_swapped = sequences.count_swapped(self.inter_feat[self.uid_field].to_numpy(), time, order)
-    if n_swapped:
-        note(
-            self,
-            f"times are sorted as float64; RecBole's float32 would swap {n_swapped:,} pairs of neighbours in users' "
-            "histories (time_precision: float32)",
-        )
-    self.inter_feat = self.inter_feat.take(order).reset_index(drop=True)
-    if getattr(self, "file_of_row", None) is not None:
-        self.file_of_row = self.file_of_row[order]
-    return True
+    if isinstance(self, VectorisedSequentialDataset):
+        self.times = time
+        return
+    if self.benchmark_filename_list is not None:  # RecBole splits by place
+        return
+    by_time = sequences.stable_argsort(time)
+    user = self.inter_feat[self.uid_field].to_numpy()
+    note_swapped(self, user, time, by_time[sequences.stable_argsort(user[by_time])])
+    self.inter_feat = self.inter_feat.take(by_time).reset_index(drop=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Int = NDArray[np.int64]
@@ -37,17 +38,21 @@ class Windows:
 
 
 def stable_argsort(values: NDArray) -> Int:
-    """``np.argsort(values, kind="stable")``, five times as fast for whole numbers: numpy sorts 16 bits by radix."""
+    """``np.argsort(values, kind="stable")``, ten times as fast for whole numbers: torch sorts int32 by radix."""
     if not len(values) or not (values.min() > -(2**62) and values.max() < 2**62):  # NaN, too
         return np.argsort(values, kind="stable")
     whole = values.astype(np.int64)
     if values.dtype.kind == "f" and (whole != values).any():
         return np.argsort(values, kind="stable")
     whole -= whole.min()
-    order = np.argsort(whole.astype(np.uint16), kind="stable")
-    for shift in range(16, int(whole.max()).bit_length(), 16):
-        order = order[np.argsort((whole >> shift).astype(np.uint16)[order], kind="stable")]
+    order = _argsort_int32(whole & 0x7FFFFFFF)
+    for shift in range(31, int(whole.max()).bit_length(), 31):
+        order = order[_argsort_int32((whole >> shift & 0x7FFFFFFF)[order])]
     return order
+
+
+def _argsort_int32(values: Int) -> Int:
+    return torch.sort(torch.from_numpy(values.astype(np.int32)), stable=True).indices.numpy()
 
 
 def chronological(user: Int, time: NDArray) -> Int:
@@ -56,21 +61,20 @@ def chronological(user: Int, time: NDArray) -> Int:
     return by_time[stable_argsort(user[by_time])]
 
 
-def count_swapped(user: Int, time: NDArray[np.float64], by_time: Int) -> int:
+def count_swapped(user: Int, time: NDArray[np.float64], order: Int) -> int:
     """Neighbours in users' histories that would change places if times were float32.
 
     Args:
         user: owner of every interaction, int64 ``[T]``.
         time: float64 ``[T]``.
-        by_time: the order by time, ties as they come; int64 ``[T]``.
+        order: by user, then by time, ties as they come (``chronological``); int64 ``[T]``.
     """
     single = time.astype(np.float32)
     if (single == time).all():
         return 0
-    order = by_time[stable_argsort(user[by_time])]
-    earlier, later = order[:-1], order[1:]
-    tied = (user[earlier] == user[later]) & (single[earlier] == single[later])
-    return int((tied & (earlier > later)).sum())  # tied in float64, too, they are in the order of the file
+    (later,) = np.nonzero(order[1:] < order[:-1])  # tied in float64, they are in the order of the file
+    earlier, later = order[later], order[later + 1]
+    return int(((user[earlier] == user[later]) & (single[earlier] == single[later])).sum())
 
 
 def prefixes(user: Int) -> tuple[Int, Int]:
