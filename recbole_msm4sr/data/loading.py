@@ -154,7 +154,9 @@ def _fixed_negatives(config: Any, data: Data, phase: str) -> FixedNegatives:
         weight[:] = 1
     weight[0] = 0  # padding
     users, items = _known(data, phase)
-    if config["repeatable"]:  # users may come back to what they know: the targets alone are never negatives
+    # Where users may come back to what they know, their targets alone are never negatives. RecBole sets this for all
+    # sequential models, and for no other, when it is not given.
+    if config.external_config_dict.get("repeatable"):
         users, items = users[:0], items[:0]
     return FixedNegatives(phase, config["seed"], users, items, weight, data.dataset.user_num)
 
