@@ -14,7 +14,6 @@ from recbole.utils import ModelType
 
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.dataset import VectorisedSequentialDataset, all_interactions
-from recbole_msm4sr.data.filtering import parse_intervals
 from recbole_msm4sr.data.processing import file_format
 from recbole_msm4sr.data.reader import read_header
 
@@ -37,7 +36,7 @@ def interaction_files(config: Any) -> list[Path]:
         _make_demo(config, folder)
         files = [folder / f"{dataset}.inter"]
     else:
-        _check_split_files(config, names)
+        _check_split_settings(config)
         files = [folder / f"{dataset}.{name}.inter" for name in names]
     for file in files:
         if not file.is_file():
@@ -65,10 +64,10 @@ def _make_demo(config: Any, folder: Path) -> None:
         raise UserError(f"the demo data set could not be generated in {folder}; see the message above")
 
 
-def _check_split_files(config: Any, names: Any) -> None:
-    example = "such as [train, valid, test] for NAME.train.inter, NAME.valid.inter and NAME.test.inter"
-    if not isinstance(names, list) or len(set(map(str, names))) != 3 or len(names) != 3:
-        raise UserError(f"benchmark_filename must be three names, {example}; it is {names!r}")
+def _check_split_settings(config: Any) -> None:
+    """Refuse settings that have no effect where files give the split, and models that cannot read it."""
+    if len(set(config["benchmark_filename"])) != 3:
+        raise UserError(f"benchmark_filename must be three different names; it is {config['benchmark_filename']}")
     given = config.external_config_dict
     for key in _UNREAD_WITH_SPLIT_FILES:
         if given.get(key) is not None:
@@ -90,18 +89,6 @@ def _columns(config: Any, path: Path, source: str, needed: dict[str, str]) -> di
         for field in [field for field in asked if field not in header]:
             raise UserError(f"load_col names the column {field!r}, which {path} lacks: it has {', '.join(header)}")
     return header
-
-
-def check_settings(config: Any) -> None:
-    """Refuse evaluation that the harness does not have, and filters that cannot be read.
-
-    Raises:
-        UserError: names the setting.
-    """
-    if "labeled" in config["eval_args"]["mode"].values():
-        raise UserError("eval_args: mode: labeled is not supported: take full, or sampled negatives such as uni100")
-    for key in ("user_inter_num_interval", "item_inter_num_interval"):
-        parse_intervals(config[key], key)
 
 
 def samples_negatives(config: Any) -> bool:

@@ -15,7 +15,7 @@ from recbole.utils import ModelType
 
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import sha256_of_file
-from recbole_msm4sr.data.checks import check_parts, check_settings, interaction_files, samples_negatives
+from recbole_msm4sr.data.checks import check_parts, interaction_files, samples_negatives
 from recbole_msm4sr.data.dataloader import PackedDataLoader
 from recbole_msm4sr.data.dataset import SequenceInteraction, all_interactions
 from recbole_msm4sr.data.negatives import FixedNegatives
@@ -63,7 +63,6 @@ def load(config: Any) -> Data:
     Raises:
         UserError: the data set is not there, cannot be read or split as asked, or its features do not fit.
     """
-    check_settings(config)
     files = interaction_files(config)
     with ThreadPoolExecutor(1) as beside:  # hashing leaves the interpreter to the reading
         content_hash = beside.submit(_hash_files, config, files)
