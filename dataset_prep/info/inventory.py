@@ -58,8 +58,8 @@ def take_inventory(layout: Layout) -> Inventory:
     """Read every file of the folder that is there; each is read once, in memory of the order of the items.
 
     Raises:
-        UserError: there is no such folder, or nothing of a data set in it. A file that cannot be read is no error:
-            it is named in ``problems``.
+        UserError: there is no such folder, or nothing of a data set in it. A file that cannot be read is not an
+            error: it is named in ``problems``.
     """
     if not layout.root.is_dir():
         raise UserError(f"{layout.root} is not a folder: name the folder of a prepared data set, dataset/NAME")

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
+from dataset_prep.readers.events import named_token
 from dataset_prep.readers.items import (
     Item,
     is_missing,
-    item_token,
     read_items,
     strings,
     web_pictures,
 )
-from dataset_prep.readers.jsonl import LeaveOut
+from dataset_prep.readers.jsonl import LeaveOut, json_object
 from dataset_prep.readers.rejected import ReasonError, Rejected
 
 # "._SX38_SY50_CR,0,0,38,50_.jpg" asks the picture server for a thumbnail; without it, it sends the picture itself.
@@ -58,7 +57,7 @@ def _parse_2018(record: Mapping[str, Any], leave_out: LeaveOut) -> Item:
     ]
     category, leaked = _category_path(strings(record, "category"))
     return Item(
-        item_id=item_token(record, "asin"),
+        item_id=named_token(record, "asin"),
         title=" ".join(strings(record, "title")),
         brand=_brand(strings(record, "brand")),
         category=category or strings(record, "main_cat"),
@@ -70,7 +69,7 @@ def _parse_2018(record: Mapping[str, Any], leave_out: LeaveOut) -> Item:
 
 def _parse_2023(record: Mapping[str, Any], leave_out: LeaveOut) -> Item:
     return Item(
-        item_id=item_token(record, "parent_asin"),
+        item_id=named_token(record, "parent_asin"),
         title=" ".join(strings(record, "title")),
         brand=_brand(strings(record, "store") or strings(_details(record), "Brand")),
         category=strings(record, "categories") or strings(record, "main_category"),
@@ -127,7 +126,7 @@ def _details(record: Mapping[str, Any]) -> Mapping[str, Any]:
     details = record.get("details")
     if isinstance(details, str):
         try:
-            details = json.loads(details)
-        except ValueError:
+            return json_object(details.encode("utf-8", "replace"))
+        except ReasonError:
             return {}
     return details if isinstance(details, dict) else {}

@@ -6,9 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
-from dataset_prep.readers.events import Event, checked_number, checked_token
+from dataset_prep.readers.events import Event, checked_number, checked_token, named_token
 from dataset_prep.readers.jsonl import LeaveOut, each_line, json_object
 from dataset_prep.readers.lines import read_lines
 from dataset_prep.readers.rejected import ReasonError, Rejected
@@ -24,14 +23,6 @@ class ReviewFormat:
     time: str
     ticks: int  # of its clock in a second
     columns: tuple[str, ...]
-
-    def event(self, user: Any, item: Any, time: Any) -> Event:
-        """Raises ReasonError if a field cannot be used."""
-        return (
-            checked_token(user, self.user),
-            checked_token(item, self.item),
-            checked_number(time, self.time) / self.ticks,
-        )
 
 
 FORMATS = {
@@ -70,14 +61,12 @@ def amazon_events(path: str | os.PathLike[str], release: int, rejected: Rejected
 
 
 def _review_parser(fields: ReviewFormat) -> Callable[[bytes, LeaveOut], Event]:
-    names = fields.user, fields.item, fields.time
-
     def parse(line: bytes, leave_out: LeaveOut) -> Event:
         record = json_object(line)
-        for name in names:
-            if record.get(name) is None:
-                raise ReasonError(f'no "{name}"')
-        return fields.event(*(record[name] for name in names))
+        user, item = named_token(record, fields.user), named_token(record, fields.item)
+        if record.get(fields.time) is None:
+            raise ReasonError(f'no "{fields.time}"')
+        return user, item, checked_number(record[fields.time], fields.time) / fields.ticks
 
     return parse
 
@@ -102,6 +91,10 @@ def _rating_parser(fields: ReviewFormat, first: bytes, where: str) -> tuple[Call
             raise ReasonError("not UTF-8", error.reason) from None
         if len(cells) != len(columns):
             raise ReasonError(f"does not have {len(columns)} cells", f"{len(cells)}")
-        return fields.event(cells[user], cells[item], cells[time])
+        return (
+            checked_token(cells[user], fields.user),
+            checked_token(cells[item], fields.item),
+            checked_number(cells[time], fields.time) / fields.ticks,
+        )
 
     return parse, has_header

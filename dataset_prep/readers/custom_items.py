@@ -1,4 +1,4 @@
-"""A user's own catalogue, JSON lines with an ``item_id`` and any text fields -> items."""
+"""A user's own file of items, JSON lines with an ``item_id`` and any text fields -> items."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dataset_prep.readers.events import named_token
 from dataset_prep.readers.items import (
     Item,
     is_missing,
     is_web_address,
-    item_token,
     read_items,
     strings,
     web_pictures,
@@ -46,7 +46,7 @@ def custom_item(record: Mapping[str, Any], leave_out: LeaveOut) -> Item:
         sentences = strings(record, "sentences")
     others = [text for field, value in record.items() if field not in _KNOWN for text in _other_text(field, value)]
     return Item(
-        item_id=item_token(record, "item_id"),
+        item_id=named_token(record, "item_id"),
         title=" ".join(strings(record, "title")),
         brand=", ".join(strings(record, "brand")),
         category=strings(record, "category") or strings(record, "genres"),
@@ -58,7 +58,7 @@ def custom_item(record: Mapping[str, Any], leave_out: LeaveOut) -> Item:
 
 
 def _other_text(field: str, value: object) -> list[str]:
-    """The text of a field that has no meaning of its own here; none if it is no text, or an address."""
+    """The text of a field that has no meaning of its own here; none if it is not text, or is an address."""
     if not isinstance(value, str) and not is_list_of_text(value):
         return []
     entries = [entry for entry in strings({field: value}, field) if not is_web_address(entry.strip())]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from dataset_prep.readers.rejected import ReasonError
 from recbole_msm4sr.data.tokens import MISSING, token_problem
@@ -27,6 +29,17 @@ def checked_token(value: object, field: str) -> str:
     if value is None or (isinstance(value, str) and value in MISSING):
         raise ReasonError(f'"{field}" is missing', repr(value))
     raise ReasonError(f'"{field}" {token_problem(value)}', repr(value)[:80])
+
+
+def named_token(record: Mapping[str, Any], field: str) -> str:
+    """The user or item that a record names.
+
+    Raises:
+        ReasonError: it has no such field, or as :func:`checked_token`.
+    """
+    if record.get(field) is None:
+        raise ReasonError(f'no "{field}"')
+    return checked_token(record[field], field)
 
 
 def checked_number(value: object, field: str) -> float:

@@ -13,7 +13,6 @@ from dataset_prep.readers.jsonl import LeaveOut, each_line, json_object
 from dataset_prep.readers.lines import read_lines
 from dataset_prep.readers.rejected import ReasonError, Rejected
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data.tokens import token_problem
 
 # Characters of one field that are looked at. Ten sentences need a few thousand; the limit is what keeps the time that a
 # broken record takes, and the memory, bounded.
@@ -63,20 +62,6 @@ def read_items(
         n_lines = rejected.total - before
         why = rejected.describe(n_lines, "lines") if n_lines else "it is empty"
         raise UserError(f"{path} has no record of an item: {why}. Is it the right file?")
-
-
-def item_token(record: Mapping[str, Any], field: str) -> str:
-    """The item's token.
-
-    Raises:
-        ReasonError: it is missing or cannot be one.
-    """
-    if field not in record:
-        raise ReasonError(f'no "{field}"')
-    token = record[field]
-    if problem := token_problem(token):
-        raise ReasonError(f'"{field}" {problem}', repr(token)[:80])
-    return str(token)
 
 
 def strings(record: Mapping[str, Any], field: str) -> tuple[str, ...]:

@@ -25,8 +25,8 @@ _SCRIPT = re.compile(
 )
 
 _FTFY = ftfy.TextFixerConfig(unescape_html=False, normalization="NFC")
-# Control characters that are no white space, soft hyphens, zero-width spaces, marks of direction, byte order marks, the
-# sign for a character that could not be decoded, variation selectors.
+# Control characters that are not white space, soft hyphens, zero-width spaces, marks of direction, byte order marks,
+# the sign for a character that could not be decoded, variation selectors.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u115f\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
     "\ufe00-\ufe0f\ufeff\ufff9-\ufffd\U000e0000-\U000e0fff]"
@@ -45,7 +45,7 @@ def plain_text(text: str) -> str:
     """Text without markup, with a line break wherever a block of the page ends.
 
     Tags are taken out by an HTML5 parser, scripts and styles with what they hold; entities become characters, those
-    that were escaped twice too. Broken encodings are mended (``ftfy``), the result is in Unicode's NFC: its
+    that were escaped twice too. Broken encodings are repaired (``ftfy``), the result is in Unicode's NFC: its
     compatibility forms would change meaning (5 1/2 written with one character is 51/2 in NFKC), and ftfy maps
     full-width letters and ligatures by itself. Invisible characters and control characters are dropped.
 

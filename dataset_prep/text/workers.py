@@ -31,7 +31,7 @@ def ordered_map(
         for element in elements:
             yield element, function(element)
         return
-    # spawn: a fork of a process that holds threads, such as torch's, can stop for ever
+    # spawn: a fork of a process that holds threads, such as torch's, can hang
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
     under_way: deque[tuple[Given, Future[Made]]] = deque()
     try:

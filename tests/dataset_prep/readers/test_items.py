@@ -125,7 +125,7 @@ def test_2023_main_category_and_details_stand_in_for_what_is_missing(tmp_path: P
     assert item == Item("B1", brand="Acme", category=("All Beauty",))
 
 
-@pytest.mark.parametrize("details", ["no JSON {", "[1]", 3, None])
+@pytest.mark.parametrize("details", ["no JSON {", "[1]", "[" * 100_000, "\ud800", 3, None], ids=lambda x: str(x)[:9])
 def test_2023_details_of_no_use_are_left_alone(tmp_path: Path, details: object) -> None:
     assert one_2023(tmp_path, title="t", details=details) == Item("B1", title="t")
 
@@ -201,7 +201,7 @@ def test_custom_sentences_are_taken_as_they_are(tmp_path: Path) -> None:
         (b'{"asin": "\xff"}', "not UTF-8"),
         (b'["B2"]', "not a JSON object"),
         ({"title": "t"}, 'no "asin"'),
-        ({"asin": ""}, '"asin" is empty'),
+        ({"asin": ""}, '"asin" is missing'),
         ({"asin": 5}, '"asin" is not a string'),
         ({"asin": "a\tb"}, '"asin" holds a tab or a line break'),
         ({"asin": "[PAD]"}, '"asin" is RecBole\'s padding'),
