@@ -14,7 +14,7 @@ from recbole_msm4sr.core.errors import UserError
 
 def missing_pictures(layout: Layout) -> Iterator[tuple[str, list[tuple[str, str, bool]]]]:
     """Yield the items of ``layout.pictures`` that have none, in order, with ``(source, reason, permanent)`` of each
-    source; an empty list if the item never had one.
+    source; an empty list if it never had a source.
 
     Raises:
         UserError: the pictures have not been collected, or another process is collecting them.

@@ -1,4 +1,4 @@
-"""Where the items' pictures can be had: ``picture_sources.jsonl``, read, and written for a folder of pictures."""
+"""Where the items' pictures come from: ``picture_sources.jsonl``, read, and written for a folder of pictures."""
 
 from __future__ import annotations
 

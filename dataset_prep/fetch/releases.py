@@ -20,7 +20,7 @@ class Release:
     """One release.
 
     Attributes:
-        bases: URLs that the paths are below; where the first cannot be had, the next is asked.
+        bases: URLs that the paths are below; the next is asked where one does not have a file.
         metadata: path of the items' metadata; ``{}`` is the category.
         reviews: kind -> path of the interactions.
         categories: all categories.

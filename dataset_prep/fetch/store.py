@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 from pathlib import Path
 
-from recbole_msm4sr.core.files import atomic_file, remove_left_overs
+from recbole_msm4sr.core.files import atomic_file
 
 
 class PictureStore:
@@ -18,13 +19,13 @@ class PictureStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._incoming = folder / ".incoming"  # written here first: a folder of few files, which is listed each time
         self._locks = {f"{number:02x}": threading.Lock() for number in range(256)}
 
     def sweep(self) -> None:
         """Delete what killed runs left half-written."""
-        for prefix in self._locks:
-            if (self.folder / prefix).is_dir():
-                remove_left_overs(self.folder / prefix)
+        if self._incoming.exists():
+            shutil.rmtree(self._incoming)
 
     def has(self, name: str, n_bytes: int) -> bool:
         """Whether the picture lies there with the size it should have."""
@@ -53,15 +54,16 @@ class PictureStore:
             if self.has(name, len(body)):
                 return name, False
             target = self.folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
             if original is None or not _link(original, target):
-                with atomic_file(target) as temporary:
+                with atomic_file(self._incoming / digest) as temporary:
                     temporary.write_bytes(body)
+                os.replace(self._incoming / digest, target)
             return name, True
 
 
 def _link(original: Path, target: Path) -> bool:
     """Make a hard link; false where there can be none: to another disk, or to somebody else's file."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
         os.link(os.path.realpath(original), target)

@@ -349,7 +349,7 @@ def test_a_proxy_of_the_environment_is_used(fault_server: FaultServer, monkeypat
             fetch(f"http://{host}/a.jpg", allow_private=False)
 
 
-def test_stopping_wakes_whoever_waits(fault_server: FaultServer) -> None:
+def test_stopping_wakes_the_threads_that_wait(fault_server: FaultServer) -> None:
     url = fault_server.serve("/limited.jpg", status(429, Retry_After="60"))
     client = client_for_tests()
     with ThreadPoolExecutor(1) as pool:

@@ -99,7 +99,7 @@ def test_only_regular_files_within_the_limits_are_read(tmp_path: Path, layout: L
     good = draw(tmp_path / "good.png")
     (tmp_path / "large.png").write_bytes(bytes(20_000_001))
     sources = {
-        "pipe": f"{tmp_path}/pipe.png",  # opening it would wait for ever
+        "pipe": f"{tmp_path}/pipe.png",  # opening it would wait forever
         "folder": str(tmp_path),
         "device": "/dev/zero",
         "absent": f"{tmp_path}/absent.png",
