@@ -8,26 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dataset_prep.encode.picture_encoder import Clip, PictureEncoder, ResNet
+from dataset_prep.encode.picture_encoder import PictureEncoder
 from dataset_prep.encode.picture_rows import SHARD_SIZE, PictureRows, read_pictures
 from dataset_prep.encode.stores import figures_of, write_store
 from dataset_prep.layout import Layout
 from recbole_msm4sr.core.distributed import once
 
-ENCODERS: dict[str, type[PictureEncoder]] = {"clip": Clip, "resnet": ResNet}
 _NO_VECTOR = np.float16(np.nan)  # no row of a store holds it
 
 
 def encode_pictures(
-    layout: Layout,
-    *,
-    kind: str,
-    name_or_path: str,
-    batch_size: int,
-    workers: int,
-    revision: str | None = None,
-    device: str | None = None,
-    shard_size: int = SHARD_SIZE,
+    layout: Layout, encoder: PictureEncoder, *, batch_size: int, workers: int, shard_size: int = SHARD_SIZE
 ) -> dict[str, Any]:
     """Write the store ``features/image``, or replace it: one row a picture of ``layout.pictures``, in its order.
 
@@ -35,11 +26,9 @@ def encode_pictures(
     once. Runs under torchrun, and goes on where it was interrupted. Rows need not be as long as those of the text.
 
     Args:
-        kind: ``clip``: the vector that eq. 2 compares with words, of length 1; ``resnet``: pooled features.
+        encoder: CLIP gives the vector that eq. 2 compares with words, of length 1; ResNet pooled features.
         batch_size: pictures at a time.
         workers: threads that decode pictures.
-        name_or_path: a folder, or a name on the model hub.
-        revision: commit or tag of a name on the hub.
         shard_size: pictures between two points where an interrupted run can go on.
 
     Returns:
@@ -47,9 +36,9 @@ def encode_pictures(
         ``Rejected.as_dict``), ``kind``, ``encoder``, ``revision``.
 
     Raises:
-        UserError: the model cannot be loaded, no item has a picture, or none can be decoded.
+        UserError: no item has a picture, or none can be decoded.
     """
-    encoder = ENCODERS[kind](name_or_path, device, revision=revision)
+    kind = encoder.model_type
     settings = {"kind": kind, "encoder": encoder.name, "revision": encoder.revision}
     rows = PictureRows(
         layout,

@@ -33,14 +33,12 @@ _WORDS_A_SHARD = 8 * _WORD_BATCH
 
 def describe_pictures(
     layout: Layout,
+    clip: Clip,
     *,
     words: Sequence[str],
-    clip: str,
     top_n: int,
     batch_size: int,
     workers: int,
-    revision: str | None = None,
-    device: str | None = None,
     shard_size: int = SHARD_SIZE,
 ) -> dict[str, Any]:
     """Write ``layout.keywords``: for every picture of ``layout.pictures`` the ``top_n`` words of D nearest to it.
@@ -53,8 +51,6 @@ def describe_pictures(
         top_n: N; all of D if it is smaller.
         batch_size: pictures at a time.
         workers: threads that decode pictures.
-        clip: a folder, or a name on the model hub.
-        revision: commit or tag of a name on the hub.
         shard_size: pictures between two points where an interrupted run can go on.
 
     Returns:
@@ -65,14 +61,13 @@ def describe_pictures(
         pictures' words say little), ``top_n``, ``prompt``, ``clip``, ``clip_revision``.
 
     Raises:
-        UserError: D is empty, the model cannot be loaded, no item has a picture, or none can be decoded.
+        UserError: D is empty, no item has a picture, or none can be decoded.
     """
     if not words:
         raise UserError("the word dictionary is empty: give one word a line")
-    model = Clip(clip, device, revision=revision)
-    settings = {"dictionary": dictionary_digest(words), "clip": model.name, "revision": model.revision}
-    dictionary = _encode_words(layout, settings, words, model)
-    word_vectors = torch.from_numpy(np.concatenate(list(dictionary.shards()))).to(model.device)  # [|D|, k]
+    settings = {"dictionary": dictionary_digest(words), "clip": clip.name, "revision": clip.revision}
+    dictionary = _encode_words(layout, settings, words, clip)
+    word_vectors = torch.from_numpy(np.concatenate(list(dictionary.shards()))).to(clip.device)  # [|D|, k]
     n_words = min(top_n, len(words))
     rows = PictureRows(
         layout,
@@ -86,7 +81,7 @@ def describe_pictures(
     def best(vectors: Tensor) -> NDArray[np.int32]:
         return nearest_words(vectors, word_vectors, n_words).int().cpu().numpy()  # [b, N]
 
-    rows.compute(model, best, workers=workers, description="describing pictures")
+    rows.compute(clip, best, workers=workers, description="describing pictures")
 
     def join() -> dict[str, Any]:
         figures = _write(layout, rows, words)
@@ -100,8 +95,8 @@ def describe_pictures(
         "dictionary_sha256": settings["dictionary"],
         "top_n": top_n,
         "prompt": _PROMPT,
-        "clip": model.name,
-        "clip_revision": model.revision,
+        "clip": clip.name,
+        "clip_revision": clip.revision,
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset_prep.encode.dictionary import build_dictionary, read_words
+from dataset_prep.encode.picture_encoder import Clip, ResNet
 from dataset_prep.encode.picture_features import encode_pictures
 from dataset_prep.encode.picture_words import ORIGIN, describe_pictures
 from dataset_prep.encode.sentence_encoder import load_sentence_encoder
@@ -55,13 +56,11 @@ def words(work: Preparation) -> Step | None:
         outputs=[layout.keywords],
         work=lambda: describe_pictures(
             layout,
+            Clip(clip, options.device, revision=revision),
             words=read_words(layout.dictionary),
             top_n=options.top_n,
             batch_size=options.batch_size,
             workers=options.workers,
-            clip=clip,
-            revision=revision,
-            device=options.device,
         ),
         parallel=True,
         shards=layout.shards("words"),
@@ -92,8 +91,11 @@ def picture_features(work: Preparation) -> Step | None:
     layout, options, kind = work.layout, work.options, work.options.image_features
     if not work.has_image or work.image_is_words:
         return None
-    name = options.clip if kind == "clip" else options.resnet
-    revision = options.clip_revision if kind == "clip" else options.resnet_revision
+    encoder, name, revision = (
+        (Clip, options.clip, options.clip_revision)
+        if kind == "clip"
+        else (ResNet, options.resnet, options.resnet_revision)
+    )
     return Step(
         "image_features",
         {"kind": kind, "encoder": name, "revision": revision},
@@ -101,12 +103,9 @@ def picture_features(work: Preparation) -> Step | None:
         outputs=[layout.features("image")],
         work=lambda: encode_pictures(
             layout,
-            kind=kind,
+            encoder(name, options.device, revision=revision),
             batch_size=options.batch_size,
             workers=options.workers,
-            name_or_path=name,
-            revision=revision,
-            device=options.device,
         ),
         parallel=True,
         shards=layout.shards("picture-features"),

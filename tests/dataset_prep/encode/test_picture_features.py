@@ -21,16 +21,15 @@ from recbole_msm4sr.data.feature_store import FeatureStore
 SCRIPT = """
 import sys
 from dataset_prep.layout import Layout
+from dataset_prep.encode.picture_encoder import ResNet
 from dataset_prep.encode.picture_features import encode_pictures
 
-encode_pictures(Layout.of(sys.argv[1]), kind="resnet", name_or_path=sys.argv[2], device="cpu", batch_size=3, workers=1,
-                shard_size=5)
+encode_pictures(Layout.of(sys.argv[1]), ResNet(sys.argv[2], "cpu"), batch_size=3, workers=1, shard_size=5)
 """
 
 
-def _encode(layout: Layout, kind: str, model: Path, **settings: object) -> dict[str, object]:
-    options = {"device": "cpu", "batch_size": 3, "workers": 2, "shard_size": 5}
-    return encode_pictures(layout, kind=kind, name_or_path=str(model), **(options | settings))  # type: ignore[arg-type]
+def _encode(layout: Layout, encoder: PictureEncoder) -> dict[str, object]:
+    return encode_pictures(layout, encoder, batch_size=3, workers=2, shard_size=5)
 
 
 @pytest.mark.parametrize(
@@ -40,10 +39,10 @@ def test_a_row_a_picture_in_order_and_none_for_items_without(
     kind: str, encoder_class: type[PictureEncoder], model: str, drawn_layout: Layout, request: pytest.FixtureRequest
 ) -> None:
     folder: Path = request.getfixturevalue(model)
-    figures = _encode(drawn_layout, kind, folder)
+    encoder = encoder_class(str(folder), "cpu")
+    figures = _encode(drawn_layout, encoder)
     store = FeatureStore.open(drawn_layout.features("image"))
     store.verify()
-    encoder = encoder_class(str(folder), "cpu")
     pictures = dict(read_pictures(drawn_layout))
     assert store.item_tokens == list(pictures)
     for item, files in pictures.items():
@@ -67,7 +66,7 @@ def test_a_picture_that_cannot_be_decoded_is_counted_and_has_no_row(
 ) -> None:
     rng = np.random.default_rng(1)
     layout = make_layout({"A": [draw(drawn_items[0], rng), b"nothing", draw(drawn_items[1], rng)], "B": [b"nothing"]})
-    figures = _encode(layout, "resnet", random_resnet)
+    figures = _encode(layout, ResNet(str(random_resnet), "cpu"))
     store = FeatureStore.open(layout.features("image"))
     assert np.diff(store.offsets).tolist() == [2, 0]
     assert isinstance(figures["undecodable"], dict)
@@ -77,7 +76,8 @@ def test_a_picture_that_cannot_be_decoded_is_counted_and_has_no_row(
 def test_two_processes_and_an_interrupted_run_make_the_same_store(
     drawn_layout: Layout, random_resnet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _encode(drawn_layout, "resnet", random_resnet)
+    resnet = ResNet(str(random_resnet), "cpu")
+    _encode(drawn_layout, resnet)
     fingerprint = FeatureStore.open(drawn_layout.features("image")).fingerprint
 
     def full(*_: object, **__: object) -> None:
@@ -86,13 +86,13 @@ def test_two_processes_and_an_interrupted_run_make_the_same_store(
     with monkeypatch.context() as patch:
         patch.setattr(FeatureStore, "write", full)
         with pytest.raises(OSError, match="No space left"):
-            _encode(drawn_layout, "resnet", random_resnet)
+            _encode(drawn_layout, resnet)
     assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint, (
         "the earlier store is as it was"
     )
     with monkeypatch.context() as patch:
         patch.setattr(ResNet, "encode", None)  # what is done is not done again
-        _encode(drawn_layout, "resnet", random_resnet)
+        _encode(drawn_layout, resnet)
     assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint
 
     Path("step.py").write_text(SCRIPT, encoding="utf-8")

@@ -45,14 +45,14 @@ def pixels_or_die(self, picture):
     return pixels(self, picture)
 
 Clip.pixels = pixels_or_die
-describe_pictures(Layout.of(sys.argv[1]), words=dictionary(), clip=sys.argv[2], top_n=6, device="cpu", batch_size=2,
+describe_pictures(Layout.of(sys.argv[1]), Clip(sys.argv[2], "cpu"), words=dictionary(), top_n=6, batch_size=2,
                   workers=1, shard_size=4)
 """
 
 
 def _describe(layout: Layout, clip: Path, **settings: object) -> dict[str, object]:
-    options = {"words": WORDS, "top_n": 6, "device": "cpu", "batch_size": 2, "workers": 1, "shard_size": 4}
-    return describe_pictures(layout, clip=str(clip), **(options | settings))  # type: ignore[arg-type]
+    options = {"words": WORDS, "top_n": 6, "batch_size": 2, "workers": 1, "shard_size": 4}
+    return describe_pictures(layout, Clip(str(clip), "cpu"), **(options | settings))  # type: ignore[arg-type]
 
 
 @pytest.fixture
