@@ -12,11 +12,10 @@ from torch import Tensor
 
 from recbole_msm4sr.model.baselines.sparse_graph import SparseGraph
 
-#: Most entries of a block of the product, as far as single users allow.
-_ENTRIES_AT_ONCE = 1 << 23
 
-
-def co_occurrence(interactions: SparseGraph, n_neighbors: int) -> tuple[SparseGraph, Tensor]:
+def co_occurrence(
+    interactions: SparseGraph, n_neighbors: int, entries_at_once: int = 1 << 23
+) -> tuple[SparseGraph, Tensor]:
     """Graph of every user (row) and the users (columns) that share most items with it.
 
     The number of items in common decides, then the smaller id; a user who shares nothing has no edge.
@@ -24,6 +23,7 @@ def co_occurrence(interactions: SparseGraph, n_neighbors: int) -> tuple[SparseGr
     Args:
         interactions: users (rows) and their items (columns).
         n_neighbors: most edges of a user.
+        entries_at_once: most entries of a block of the product, as far as single users allow.
 
     Returns:
         The graph, and the number of common items of every edge, int64 ``[E]``.
@@ -34,7 +34,7 @@ def co_occurrence(interactions: SparseGraph, n_neighbors: int) -> tuple[SparseGr
     matrix = sparse.csr_array((np.ones(len(users), dtype=np.int32), (users, items)), shape=shape)
     transposed = matrix.T.tocsr()
     best = [np.empty((3, 0), dtype=np.int64)]
-    for begin, end in _blocks(matrix, transposed):
+    for begin, end in _blocks(matrix, transposed, entries_at_once):
         product = (matrix[begin:end] @ transposed).tocoo()
         row, column, count = product.row + begin, product.col, product.data
         others = row != column
@@ -45,12 +45,12 @@ def co_occurrence(interactions: SparseGraph, n_neighbors: int) -> tuple[SparseGr
     return graph, torch.from_numpy(common[order])
 
 
-def _blocks(matrix: sparse.csr_array, transposed: sparse.csr_array) -> Iterator[tuple[int, int]]:
-    """Ranges of users whose products with all users have at most ``_ENTRIES_AT_ONCE`` entries, or of one user."""
+def _blocks(matrix: sparse.csr_array, transposed: sparse.csr_array, entries_at_once: int) -> Iterator[tuple[int, int]]:
+    """Ranges of users whose products with all users have at most ``entries_at_once`` entries, or of one user."""
     entries = np.concatenate([[0], (matrix @ np.diff(transposed.indptr)).cumsum()])  # a bound
     begin = 0
     while begin < matrix.shape[0]:
-        end = int(np.searchsorted(entries, entries[begin] + _ENTRIES_AT_ONCE, side="right")) - 1
+        end = int(np.searchsorted(entries, entries[begin] + entries_at_once, side="right")) - 1
         end = max(end, begin + 1)
         yield begin, end
         begin = end

@@ -11,7 +11,6 @@ import pytest
 import torch
 from tiny_catalogue import N_ITEMS, make_config, means_of, randomise
 from tiny_interactions import PAIRS, TRIPLES, make_training_part, of_users, triples
-from torch import Tensor
 
 from recbole_msm4sr.model.baselines.clcrec import CLCRec
 
@@ -87,18 +86,17 @@ def test_items_that_training_has_hardly_seen_are_their_contents(modalities: list
     np.testing.assert_array_equal(users, state["user_embedding.weight"][[2, 1]])
 
 
-def test_about_the_given_share_of_candidates_is_replaced_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model(n_negatives=4000, replacement_prob=0.3)
-    shares: list[float] = []
-    contrast = model._contrast
-
-    def spy(anchors: Tensor, vectors: Tensor, index: Tensor) -> Tensor:
-        shares.append((index >= len(vectors) / 2).double().mean().item())  # contents lie behind the IDs
-        return contrast(anchors, vectors, index)
-
-    monkeypatch.setattr(model, "_contrast", spy)
-    model.calculate_loss(triples())
-    assert shares[1] == pytest.approx(0.3, abs=0.01)
+@torch.no_grad()
+def test_about_the_given_share_of_candidates_is_replaced_by_content() -> None:
+    """Every content scores log 2 and every ID 0: the sum over n candidates is n plus the number of contents."""
+    model = make_model(n_negatives=4000, replacement_prob=0.3, content_weight=0.0, temperature=1.0)
+    for parameter in model.parameters():
+        parameter.zero_()
+    model.user_embedding.weight[:, 0] = 1.0
+    model.encoder[2].bias[0] = np.log(2)
+    _, loss, _ = model.calculate_loss(triples())
+    shares = [np.exp(loss.item() + np.log(2) * k / 6) / 4001 - 1 for k in range(7)]  # k of 6 positives are contents
+    assert min(abs(share - 0.3) for share in shares) < 0.01
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_msm4sr.model.baselines import co_occurrence as module
 from recbole_msm4sr.model.baselines.co_occurrence import co_occurrence
 from recbole_msm4sr.model.baselines.sparse_graph import SparseGraph
 
@@ -35,12 +34,9 @@ def counted(interactions: SparseGraph, n_neighbors: int) -> list[tuple[int, int,
 
 @pytest.mark.parametrize("entries_at_once", [1, 100, 1 << 23])
 @pytest.mark.parametrize("n_neighbors", [1, 5, 100])
-def test_edges_are_the_most_common_neighbors(
-    n_neighbors: int, entries_at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_ENTRIES_AT_ONCE", entries_at_once)
+def test_edges_are_the_most_common_neighbors(n_neighbors: int, entries_at_once: int) -> None:
     interactions = random_interactions()
-    graph, n_common = co_occurrence(interactions, n_neighbors)
+    graph, n_common = co_occurrence(interactions, n_neighbors, entries_at_once)
     edges = list(zip(graph.rows.tolist(), graph.columns.tolist(), n_common.tolist(), strict=True))
     assert edges == counted(interactions, n_neighbors)
     assert (graph.n_rows, graph.n_columns) == (N_USERS, N_USERS)

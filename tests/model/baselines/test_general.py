@@ -30,8 +30,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case("GRCN", {}),
-    Case("GRCN", {"edge_fusion": "max", "pruning": "hard", "representation_fusion": "mean"}),
-    Case("GRCN", {"edge_fusion": "mean", "representation_fusion": "id", "modalities": ["image"]}),
+    Case("GRCN", {"pruning": "hard", "modalities": ["image"]}),
     Case("DualGNN", {}),
     Case("DualGNN", {"n_neighbors": 1, "modalities": ["text"]}),
     Case("CLCRec", {}),
