@@ -35,24 +35,11 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: arguments, settings or data that cannot be used.
     """
-    config_files, words = take_config_files(argv)
-    arguments, rest = _parser().parse_known_args(words)
     if world_size() > 1:
         raise UserError(
             "torchrun cannot run studies: leave it out, and start the same command several times to share the work"
         )
-    study = _study(arguments)
-    common, of_row = _settings(rest, [row.label for row in study.rows])
-    of_files = {key: value for path in config_files for key, value in read_yaml(path).items()}  # the later file wins
-    study = replace(
-        _with_settings(study, of_row),
-        dataset=arguments.dataset,
-        settings={**of_files, **common},
-        grids=read_grid(arguments.grid or PROPERTIES / "study" / "grid.yaml") if arguments.trials else {},
-        n_trials=arguments.trials,
-        n_seeds=study.n_seeds if arguments.seeds is None else arguments.seeds,
-        first_seed=arguments.first_seed,
-    )
+    study, arguments = read_command(argv)
     out = _out(arguments)
     _log_to_console()
     try:
@@ -69,6 +56,29 @@ def main(argv: Sequence[str]) -> int:
     print(text, end="")
     print(f"\n{out}: table.md, table.csv, table.json, report.json, plot.png", file=sys.stderr)
     return 0
+
+
+def read_command(argv: Sequence[str]) -> tuple[Study, argparse.Namespace]:
+    """The study that a command line asks for, unchecked, and the command's own options.
+
+    Raises:
+        UserError: a word or a file that cannot be read.
+    """
+    config_files, words = take_config_files(argv)
+    arguments, rest = _parser().parse_known_args(words)
+    study = _study(arguments)
+    common, of_row = _settings(rest, [row.label for row in study.rows])
+    of_files = {key: value for path in config_files for key, value in read_yaml(path).items()}  # the later file wins
+    study = replace(
+        _with_settings(study, of_row),
+        dataset=arguments.dataset,
+        settings={**of_files, **common},
+        grids=read_grid(arguments.grid or PROPERTIES / "study" / "grid.yaml") if arguments.trials else {},
+        n_trials=arguments.trials,
+        n_seeds=study.n_seeds if arguments.seeds is None else arguments.seeds,
+        first_seed=arguments.first_seed,
+    )
+    return study, arguments
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -97,11 +97,12 @@ def _points(study: Study, row: Row, grid: Grid) -> list[dict[str, Any]]:
     Raises:
         UserError: a model refuses a value, or the row has the setting given.
     """
-    for key in set(grid) & set(row.settings):
-        raise UserError(
-            f"{key} is given for {row.label} and searched as well: leave it out, or give a --grid without it, or "
-            "--trials=0"
-        )
+    for key in grid:
+        if key in row.settings:
+            raise UserError(
+                f"{key} is given for {row.label} and searched as well: leave it out, or give a --grid without it, or "
+                "--trials=0"
+            )
     points = drawn_points(grid, study.n_trials, study.first_seed)
     for point in points:
         Config(row.model, study.dataset, config_dict={**row.settings, **point})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
@@ -56,58 +56,51 @@ def compare(study: Study, out: Path) -> tuple[Comparison, list[str]]:
         UserError: what a run raises.
     """
     runs = Runs(out / "cells", study.dataset)
-    subject = next(row for row in study.rows if row.label == study.subject)
-    rows = [replace(row, points=subject.points) if study.tune_once else row for row in study.rows]
-    best = _search(study, runs, [subject] if study.tune_once else rows)
-    chosen = {row.label: best[subject.label if study.tune_once else row.label] for row in rows}
+    rows = _search(study, runs)
     seeds = range(study.first_seed, study.first_seed + study.n_seeds)
-    tasks = {
-        (row.label, seed): Task(row, point, seed, test=True)
-        for row in rows
-        if (point := chosen[row.label]) is not None
-        for seed in seeds
-    }
-    outcomes = runs.get_all(tasks)
-    tested, diverged = [], []
+    outcomes = runs.get_all(
+        {(row.label, seed): Task(row, row.chosen, seed, test=True) for row in rows for seed in seeds}
+    )
+    tested = []
     for row in rows:
-        done = {seed: run for seed in seeds if (run := outcomes.get((row.label, seed)))}
+        done = {seed: run for seed in seeds if (run := outcomes[row.label, seed]) is not None}
         if done:
-            tested.append(_with_runs(study, row, chosen[row.label] or {}, done, seeds))
-            continue
-        where = "all settings of the grid" if chosen[row.label] is None else "every seed"
-        message = f"{row.label} diverged with {where}: give it lower learning rates"
-        if row.label == study.subject:
-            raise DivergedError(message)
-        getLogger(__name__).info(f"{message}; its row is left out")
-        diverged.append(row.label)
-    return Comparison(tested, study.subject), diverged
+            settings = {**row.settings, **row.chosen}
+            configuration = Config(row.model, study.dataset, config_dict=settings).resolved
+            diverged = [seed for seed in seeds if seed not in done]
+            tested.append(replace(row, configuration=configuration, runs=done, diverged=diverged))
+    labels = [row.label for row in tested]
+    if study.subject not in labels:
+        where = "every seed" if study.subject in [row.label for row in rows] else "all settings of the grid"
+        raise DivergedError(f"{study.subject} diverged with {where}: give it lower learning rates")
+    return Comparison(tested, study.subject), [row.label for row in study.rows if row.label not in labels]
 
 
-def _search(study: Study, runs: Runs, rows: Sequence[Row]) -> dict[str, Mapping[str, Any] | None]:
-    """Every row's point with the best valid score, of equal ones the first that was drawn; ``None``: all diverged."""
-    tasks = {
-        (row.label, number): Task(row, point, study.first_seed, test=False)
-        for row in rows
-        for number, point in enumerate(row.points)
-    }
-    outcomes = runs.get_all(tasks)
-    best: dict[str, Mapping[str, Any] | None] = {}
-    for row in rows:
+def _search(study: Study, runs: Runs) -> list[Row]:
+    """The rows, each with its point of the best valid score, of equal ones the first drawn; none where all diverged."""
+    tuned = [row for row in study.rows if row.label == study.subject or not study.tune_once]
+    outcomes = runs.get_all(
+        {
+            (row.label, number): Task(row, point, study.first_seed, test=False)
+            for row in tuned
+            for number, point in enumerate(row.points)
+        }
+    )
+    chosen: dict[str, Mapping[str, Any]] = {row.label: {} for row in tuned if not row.points}
+    for row in tuned:
         found = [(outcomes[row.label, number], point) for number, point in enumerate(row.points)]
         scores = [(run.valid_score, point) for run, point in found if run is not None]
-        best[row.label] = None if found else {}
         if scores:
             bigger = Config(row.model, study.dataset, config_dict=row.settings)["valid_metric_bigger"]
             score, point = (max if bigger else min)(scores, key=lambda entry: entry[0])
-            best[row.label] = point
+            chosen[row.label] = point
             getLogger(__name__).info(f"{row.label}: valid {score:.4f} with {dict(point)}, best of {len(scores)}")
-    return best
-
-
-def _with_runs(study: Study, row: Row, chosen: Mapping[str, Any], done: Mapping[int, Run], seeds: Sequence[int]) -> Row:
-    configuration = Config(row.model, study.dataset, config_dict={**row.settings, **chosen}).resolved
-    diverged = [seed for seed in seeds if seed not in done]
-    return replace(row, chosen=chosen, configuration=configuration, runs=done, diverged=diverged)
+    source = {row.label: tuned[0] if study.tune_once else row for row in study.rows}
+    return [
+        replace(row, points=source[row.label].points, chosen=chosen[source[row.label].label])
+        for row in study.rows
+        if source[row.label].label in chosen
+    ]
 
 
 class Runs:
@@ -146,17 +139,14 @@ class Runs:
         """
         key = key_of({"of": self.identity(task.row, task.settings), "test": task.test})
         record = DoneRecord(self.folder / f"{task.row.model}-{key[:16]}" / "cell.json", key)
+        folder = record.path.parent
         with record.lock(wait=wait):
             content = record.read()
-            outcome = _outcome(content, record.path.parent) if content else None
-            if outcome is None:
+            if content is None or not _is_whole(content, folder):
                 getLogger(__name__).info(str(task))
-                content = self._run(task, record.path.parent)
-                record.write(plain({**content, "model": task.row.model, "settings": task.settings}))
-                outcome = _outcome(content, record.path.parent)
-        if outcome is None:
-            raise RuntimeError(f"{record.path} does not hold what was written")
-        return outcome if isinstance(outcome, Run) else None
+                content = plain({**self._run(task, folder), "model": task.row.model, "settings": task.settings})
+                record.write(content)
+        return None if content.get("diverged") else _outcome(content, folder)
 
     def identity(self, row: Row, settings: Mapping[str, Any]) -> list[Any]:
         """All that a row's results with these settings depend on, defaults included, as JSON can hold it.
@@ -175,18 +165,18 @@ class Runs:
 
     def _run(self, task: Task, folder: Path) -> dict[str, Any]:
         """Train, and test if that is asked for; what ``cell.json`` is to hold."""
-        row, settings = task.row, {**task.settings, "resume": True}
+        label, settings = task.row.label, {**task.settings, "resume": True}
         try:
-            result = run(row.model, self.dataset, config_dict=settings, test=task.test, console=False)
+            result = run(task.row.model, self.dataset, config_dict=settings, test=task.test, console=False)
         except DivergedError as error:
-            getLogger(__name__).info(f"{row.label}: {error}")
+            getLogger(__name__).info(f"{label}: {error}")
             return {"diverged": str(error)}
         run_folder = Path(result["run_folder"])
         metrics = read_json(run_folder / "metrics.json", {"stages": list})
         if metrics is None:
             raise UserError(f"{run_folder}/metrics.json is damaged: run the same command again")
         if result["best_valid_score"] is None:
-            raise UserError(f"{row.label} is trained without validation (eval_step): there is nothing to choose by")
+            raise UserError(f"{label} is trained without validation (eval_step): there is nothing to choose by")
         has_ranks = (run_folder / RANKS).is_file()
         if has_ranks:
             UserRanks.load(run_folder / RANKS).save(folder / RANKS)
@@ -202,12 +192,14 @@ class Runs:
         }
 
 
-def _outcome(content: Mapping[str, Any], folder: Path) -> Run | str | None:
-    """What a ``cell.json`` says: a run, or why it diverged; ``None`` if it or its ranks are damaged."""
-    if isinstance(content.get("diverged"), str):
-        return str(content["diverged"])
+def _outcome(content: Mapping[str, Any], folder: Path) -> Run:
+    """The run that a ``cell.json`` holds, with its ranks."""
+    ranks = UserRanks.load(folder / RANKS) if content.get("has_ranks") else None
+    return Run.model_validate({**content, "ranks": ranks})
+
+
+def _is_whole(content: Mapping[str, Any], folder: Path) -> bool:
     try:
-        ranks = UserRanks.load(folder / RANKS) if content.get("has_ranks") else None
-        return Run.model_validate({**content, "ranks": ranks})
+        return isinstance(content.get("diverged"), str) or bool(_outcome(content, folder))
     except (ValidationError, UserError):
-        return None
+        return False

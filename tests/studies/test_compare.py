@@ -19,8 +19,6 @@ from recbole_msm4sr.core.errors import DivergedError
 from recbole_msm4sr.core.files import locked
 from recbole_msm4sr.evaluation.comparison import Row
 from recbole_msm4sr.studies import runner
-from recbole_msm4sr.studies.experiments import Study
-from recbole_msm4sr.studies.plan import check
 from recbole_msm4sr.training.recipe import RANKS
 
 Tiny = tuple[Path, str]
@@ -69,6 +67,8 @@ def test_report_has_every_model_metric_and_seed(
     assert "best of 2 settings on validation" in table
     assert table.count("(best of 2)") == 2
     assert "history left out" in table
+    contents = [json.loads(path.read_text()) for path in Path("out/cells").glob("*/cell.json")]
+    assert sorted(content["test_result"] is None for content in contents) == [False] * 4 + [True] * 4
     assert report["data"]["interactions"]
     assert report["versions"]["torch"]
 
@@ -151,12 +151,6 @@ def test_an_interrupted_search_tries_the_same_points_as_one_that_was_not(
     assert names[0] == names[1]
 
 
-def test_searches_do_not_look_at_the_test_part(tiny_dataset: Tiny, grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert main(_argv(tiny_dataset, grid, "--trials=2")) == 0
-    contents = [json.loads(path.read_text()) for path in Path("out/cells").glob("*/cell.json")]
-    assert sorted(content["test_result"] is None for content in contents) == [False] * 4 + [True] * 4
-
-
 def test_other_data_makes_other_cells(tiny_dataset: Tiny) -> None:
     data_path, name = tiny_dataset
     assert main(_argv(tiny_dataset, "--trials=0")) == 0
@@ -183,13 +177,6 @@ def test_other_defaults_make_other_cells(tiny_dataset: Tiny, tmp_path: Path, mon
     assert len(list(Path("out/cells").glob("*/cell.json"))) == 2
 
 
-def test_losses_of_the_rows_that_record_them(tiny_dataset: Tiny) -> None:
-    assert main(_argv(tiny_dataset, "--trials=0", "--seeds=1", "--record_losses=true")) == 0
-    with open("out/losses.csv", newline="") as file:
-        assert {row["model"] for row in csv.DictReader(file)} == {"SASRecM"}
-    assert "## Losses" in Path("out/table.md").read_text()
-
-
 def test_studies_are_no_torchrun_jobs(
     tiny_dataset: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,40 +187,6 @@ def test_studies_are_no_torchrun_jobs(
     assert "torchrun cannot run studies" in capsys.readouterr().err
 
 
-def test_settings_of_one_row(tiny_dataset: Tiny) -> None:
-    assert main(_argv(tiny_dataset, "--trials=0", "--SASRecM.n_experts=2")) == 0
-    rows = json.loads(Path("out/report.json").read_text())["rows"]
-    assert [row["settings"].get("n_experts") for row in rows] == [2, None]
-
-
-def test_rows_of_one_model_have_labels_of_their_own(tiny_dataset: Tiny) -> None:
-    labelled = "--models=few=SASRecM, many = SASRecM"
-    assert (
-        main(_argv(tiny_dataset, "--trials=0", "--seeds=1", labelled, "--few.n_experts=1", "--many.n_experts=3")) == 0
-    )
-    rows = json.loads(Path("out/report.json").read_text())["rows"]
-    found = [(row["label"], row["model"], row["configuration"]["n_experts"]) for row in rows]
-    assert found == [("few", "SASRecM", 1), ("many", "SASRecM", 3)]
-    lines = Path("out/table.md").read_text().splitlines()
-    [few] = [line for line in lines if line.startswith("| few ")]
-    assert f"{rows[0]['valid_scores'][0]:.4f}" in few
-
-
-def test_a_common_setting_goes_to_the_rows_that_read_it(tiny_dataset: Tiny) -> None:
-    assert main(_argv(tiny_dataset, "--trials=0", "--n_experts=2", "--num_layers=2")) == 0
-    rows = json.loads(Path("out/report.json").read_text())["rows"]
-    own = [{key: row["settings"].get(key) for key in ("n_experts", "num_layers")} for row in rows]
-    assert own == [{"n_experts": 2, "num_layers": None}, {"n_experts": None, "num_layers": 2}]
-
-
-def test_a_grid_reaches_the_rows_that_read_it(tiny_dataset: Tiny) -> None:
-    Path("grid.yaml").write_text("learning_rate: [0.01]\nn_experts: [1, 2]\nnum_layers: [1, 2]\n")
-    assert main(_argv(tiny_dataset, "--trials=2", "--seeds=1", "--grid=grid.yaml")) == 0
-    rows = json.loads(Path("out/report.json").read_text())["rows"]
-    assert [set(row["chosen"]) for row in rows] == [{"learning_rate", "n_experts"}, {"learning_rate", "num_layers"}]
-    assert len(list(Path("out/cells").glob("*/cell.json"))) == 2 * (2 + 1)
-
-
 def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
     assert main(_argv(tiny_dataset, "--trials=0", "--seeds=1", "--metrics=[Recall,GiniIndex]", "--topk=[10]")) == 0
     gini = {row["model"]: row["mean"] for row in json.loads(Path("out/table.json").read_text())[1::2]}
@@ -241,82 +194,6 @@ def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
     cells = [cell.strip() for cell in line.split("|")[2:5]]
     assert [cell.startswith("**") for cell in cells[:2]] == [mean == min(gini.values()) for mean in gini.values()]
     assert cells[2].startswith("+") == (gini["GRU4Rec"] < gini["SASRecM"])
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--SASRec.epochs=1"], "there is no row 'SASRec'"),
-        (["--.epochs=1"], "there is no row ''"),
-        (["--models=few=,GRU4Rec"], "cannot read the row 'few='"),
-        (["--models=a.b=SASRecM"], "cannot read the row 'a.b=SASRecM'"),
-        (["--models=one=SASRecM,one=GRU4Rec"], "two rows have the same name"),
-        (["--models=,"], "there are no models to compare"),
-        (["--models=a\x1b[31m=SASRecM"], r"cannot read the row 'a\x1b[31m=SASRecM'"),
-        (["--out="], "--out='' cannot be the folder"),
-        (["--out=.."], "--out='..' cannot be the folder"),
-        (["--out=x/../.."], "cannot be the folder"),
-        (["--out=typo.yaml"], "--out='typo.yaml' cannot be the folder"),
-        (["--epohcs=1"], "epohcs"),
-        (["--n_experts"], "cannot read the argument '--n_experts'"),
-        (["--seed=1"], "give --seeds"),
-        (["--SASRecM.seed=1"], "give --seeds"),
-        (["--learning_rate=0.1"], "learning_rate is given for SASRecM and searched as well"),
-        (["--GRU4Rec.learning_rate=0.1"], "learning_rate is given for GRU4Rec and searched as well"),
-        (["--grid=unread.yaml"], "unknown setting 'n_expert' for GRU4Rec"),
-        (["--grid=empty.yaml"], "empty.yaml holds no settings"),
-        (["--grid=single.yaml"], "'learning_rate' must have a list"),
-        (["--trials=-1"], "trials is -1"),
-        (["--grid=wrong.yaml"], "learning_rate must be a number above 0"),
-        (["--GRU4Rec.topk=[10]"], "differ in topk"),
-        (["--GRU4Rec.user_inter_num_interval=[6,inf)"], "360 interactions; GRU4Rec: 35 users"),
-        (["--GRU4Rec.valid_metric=NDCG@5"], "differ in valid_metric"),
-        (["--trials=1", "--grid=nowhere.yaml"], "nowhere.yaml"),
-        (["--grid=disagreeing.yaml"], "must be a multiple of n_heads (3)"),
-        (["--grid=seeds.yaml"], "give --seeds"),
-        (["--first_seed=-1"], "first_seed is -1"),
-        (["--eval_step=0", "--trials=0"], "SASRecM would be trained without validation"),
-        (["--config_files=nowhere.yaml"], "cannot read the configuration file nowhere.yaml"),
-        (["--config_files=typo.yaml"], "unknown setting 'epohcs'"),
-        (["--model=BPR"], "model is not a setting"),
-        (["--GRU4Rec.device=cpu"], "device is not a setting: choose it by use_gpu and gpu_id"),
-    ],
-)
-def test_mistakes_are_found_before_anything_runs(
-    tiny_dataset: Tiny, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("unread.yaml").write_text("n_expert: [1, 2]\n")
-    Path("empty.yaml").write_text("")
-    Path("single.yaml").write_text("learning_rate: 0.1\n")
-    Path("wrong.yaml").write_text("learning_rate: [0.1, -1]\n")
-    Path("disagreeing.yaml").write_text("hidden_size: [8, 9]\nn_heads: [2, 3]\n")
-    Path("seeds.yaml").write_text("seed: [1, 2]\n")
-    Path("typo.yaml").write_text("epohcs: 1\n")
-    assert main(_argv(tiny_dataset, *more)) == 2
-    assert message in capsys.readouterr().err
-    assert not Path("runs").exists()
-
-
-def test_common_settings_from_files(tiny_dataset: Tiny) -> None:
-    Path("a.yaml").write_text("n_experts: 5\nattention_size: 3\n")
-    Path("b.yaml").write_text("n_experts: 6\n")
-    argv = _argv(tiny_dataset, "--models=a row=SASRecM", "--trials=0", "--seeds=1", "--epochs=1", "--attention_size=4")
-    assert main([*argv, "--config_files=a.yaml", "b.yaml", "--a row.hidden_size=8"]) == 0
-    [row] = json.loads(Path("out/report.json").read_text())["rows"]
-    assert [row["configuration"][key] for key in ("n_experts", "attention_size", "hidden_size")] == [6, 4, 8]
-
-
-def test_users_that_only_some_rows_would_test_are_found_before_anything_runs(
-    tiny_dataset: Tiny, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data_path, name = tiny_dataset
-    with (data_path / name / f"{name}.inter").open("a") as file:
-        file.write("short\ti0\t1\nshort\ti1\t2\n")
-    assert main(_argv(tiny_dataset, "--models=Pop,SASRecM", "--trials=0")) == 2
-    assert "different users (Pop on 41, SASRecM on 40)" in capsys.readouterr().err
-    assert not Path("runs").exists()
-    interval = "--user_inter_num_interval=[3,inf)"
-    assert main(_argv(tiny_dataset, "--models=Pop,SASRecM", "--trials=0", "--seeds=1", "--epochs=1", interval)) == 0
 
 
 def test_another_checkpoint_to_start_from_makes_another_cell(tiny_dataset: Tiny, tmp_path: Path) -> None:
@@ -401,39 +278,6 @@ def test_damaged_records_count_as_not_done(tiny_dataset: Tiny, monkeypatch: pyte
         assert main(argv) == 0
         assert len(runs) == number
         assert Path("out/table.json").read_bytes() == table
-
-
-def test_a_model_with_a_first_stage_is_pre_trained_or_called_from_scratch(tiny_dataset: Tiny) -> None:
-    data_path, name = tiny_dataset
-    rows = [
-        Row("UniSRec", "UniSRec"),
-        Row("scratch", "UniSRec", {"training": "finetune"}),
-        Row("w/o pre-training", "MSM4SR", {"training": "finetune"}),
-        Row("none", "UniSRec", {"training": "two_stage", "pretrain_epochs": 0}),
-        Row("MSM4SR", "MSM4SR", {"training": "finetune"}),
-        Row("SASRecM", "SASRecM"),
-    ]
-    checked = check(Study("t", rows, dataset=name, settings={"data_path": str(data_path)}))
-    assert [row.label for row in checked.rows] == [
-        *("UniSRec", "scratch", "w/o pre-training", "none (from scratch)", "MSM4SR (from scratch)", "SASRecM")
-    ]
-    assert checked.subject == "MSM4SR (from scratch)"
-    assert checked.rows[0].settings["training"] == "two_stage"
-
-
-def test_rows_of_other_items_are_refused_with_the_counts_of_both(
-    tiny_dataset: Tiny, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """RecBole drops interactions with items that the .item file lacks, for models that read it."""
-    data_path, name = tiny_dataset
-    (data_path / name / f"{name}.item").write_text("item_id:token\tbrand:token\ni1\tb\ni2\tb\ni3\tb\ni4\tb\n")
-    argv = _argv(tiny_dataset, "--models=SASRecM,DIFSR", "--trials=0", "--topk=[2]", "--valid_metric=Recall@2")
-    assert main([*argv, "--DIFSR.selected_features=[brand]", "--user_inter_num_interval=[0,inf)"]) == 2
-    message = capsys.readouterr().err
-    assert "DIFSR and SASRecM cannot be compared" in message
-    assert "SASRecM: 40 users, 30 items" in message
-    assert "DIFSR: " in message
-    assert not Path("runs").exists()
 
 
 def test_the_report_is_written_before_a_terminal_that_cannot_show_it(
