@@ -61,7 +61,7 @@ def _with_settings(study: Study, row: Row) -> Row:
     """
     row = replace(row, settings={**readable(row.model, study.dataset, study.settings), **row.settings})
     config = Config(row.model, study.dataset, config_dict=row.settings)
-    if not config.spec.first_stage or config["pretrained_path"]:
+    if config["training"] is None or config["pretrained_path"]:
         return row
     if "training" not in row.settings:
         return replace(row, settings={**row.settings, "training": "two_stage"})
