@@ -126,10 +126,12 @@ def _earlier_runs(run: RecordedRun, runs_dir: Path) -> tuple[list[RecordedRun], 
     left_out: dict[str, str] = {}
     for path in sorted((runs_dir / run.dataset).glob("*/*/metrics.json"), key=lambda path: path.parent.name):
         model = path.parents[1].name
-        other = _read(path) if model != run.model else run
-        if other is None:
+        if model == run.model or not str(path).isprintable():  # a name that a terminal cannot show is not a run's
+            continue
+        other = _read(path)
+        if other is None or other.model != model:
             left_out[model] = f"{path} is damaged"
-        elif other is run or other.test_result is None:
+        elif other.test_result is None:
             continue
         elif reason := _difference(other, run):
             left_out[model] = reason

@@ -145,6 +145,8 @@ class Runs:
             if content is None or not _is_whole(content, folder):
                 getLogger(__name__).info(str(task))
                 content = plain({**self._run(task, folder), "model": task.row.model, "settings": task.settings})
+                if not _is_whole(content, folder):
+                    raise UserError(f"{task}: the figures of {content.get('run_folder')} hold NaN or infinity")
                 record.write(content)
         return None if content.get("diverged") else _outcome(content, folder)
 

@@ -74,6 +74,7 @@ def test_the_same_users_targets_and_items_from_another_file_are_comparable() -> 
     "content",
     [
         *("", "{", "[]", "null", '{"model": 1}', "[" * 100000, "\x00"),
+        json.dumps(METRICS),  # of another model than its folder
         json.dumps({**METRICS, "stages": []}),
         json.dumps({**METRICS, "test_result": {"recall@5": "high"}}),
         json.dumps({**METRICS, "evaluation": None}),

@@ -177,16 +177,6 @@ def test_other_defaults_make_other_cells(tiny_dataset: Tiny, tmp_path: Path, mon
     assert len(list(Path("out/cells").glob("*/cell.json"))) == 2
 
 
-def test_studies_are_no_torchrun_jobs(
-    tiny_dataset: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "2")
-    monkeypatch.setattr("recbole_msm4sr.core.distributed.first_to_fail", lambda: True)
-    assert main(_argv(tiny_dataset, "--trials=0")) == 2
-    assert "torchrun cannot run studies" in capsys.readouterr().err
-
-
 def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
     assert main(_argv(tiny_dataset, "--trials=0", "--seeds=1", "--metrics=[Recall,GiniIndex]", "--topk=[10]")) == 0
     gini = {row["model"]: row["mean"] for row in json.loads(Path("out/table.json").read_text())[1::2]}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from recbole_msm4sr.cli import main
+from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.evaluation.comparison import Row
-from recbole_msm4sr.studies.cli import read_command
+from recbole_msm4sr.studies import cli
 from recbole_msm4sr.studies.experiments import Study
 from recbole_msm4sr.studies.plan import check
 
@@ -24,7 +25,7 @@ def _argv(tiny: Tiny, *more: str) -> list[str]:
 
 
 def _rows(tiny: Tiny, *more: str) -> list[Row]:
-    study, _ = read_command(_argv(tiny, *more))
+    study, _ = cli.read_command(_argv(tiny, *more))
     return list(check(study).rows)
 
 
@@ -45,7 +46,7 @@ def test_common_settings_of_files_yield_to_the_command_line(tiny_dataset: Tiny) 
     Path("a.yaml").write_text("n_experts: 5\nattention_size: 3\n")
     Path("b.yaml").write_text("n_experts: 6\n")
     argv = [*_argv(tiny_dataset, "--trials=0", "--attention_size=4"), "--config_files=a.yaml", "b.yaml"]
-    study, _ = read_command(argv)
+    study, _ = cli.read_command(argv)
     assert _settings(list(check(study).rows), "n_experts", "attention_size") == [[6, 4], [None, None]]
 
 
@@ -75,6 +76,13 @@ def test_a_model_with_a_first_stage_is_pre_trained_or_called_from_scratch(tiny_d
     ]
     assert checked.subject == "MSM4SR (from scratch)"
     assert checked.rows[0].settings["training"] == "two_stage"
+
+
+def test_torchrun_cannot_run_studies(tiny_dataset: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="torchrun cannot run studies"):
+        cli.main(_argv(tiny_dataset, "--trials=0"))
 
 
 @pytest.mark.parametrize(
