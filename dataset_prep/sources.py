@@ -34,7 +34,7 @@ class AmazonSource(Settings):
     raw: Path | None = option(None, "folder with the release's files; else: download", metavar="DIR")
     mirror: str | None = option(None, "download from here instead of the release's own address", metavar="URL")
 
-    #: What it surely has.
+    #: Those that every category has.
     modalities: ClassVar[tuple[str, ...]] = ("text", "image")
     images: ClassVar[Path | None] = None
     keywords: ClassVar[Path | None] = None

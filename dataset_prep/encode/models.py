@@ -1,4 +1,4 @@
-"""Pre-trained models: a folder, or a name on the model hub; loaded without a word on a log."""
+"""Pre-trained models: a folder, or a name on the model hub; loaded without the libraries' messages in a log."""
 
 from __future__ import annotations
 

@@ -57,8 +57,8 @@ def describe_pictures(
         Figures: ``items``, ``items_without_words``, ``pictures``, ``distinct_pictures``, ``undecodable`` (see
         ``Rejected.as_dict``), ``dictionary_words``, ``dictionary_sha256``, ``words_used`` (distinct ones),
         ``top_words`` (``[word, pictures]``, the 20 commonest over the distinct pictures), ``top_words_share`` (their
-        share of all words given; CLIP has words that are near to everything, and where this is close to 1 the
-        pictures' words say little), ``top_n``, ``prompt``, ``clip``, ``clip_revision``.
+        share of all words given; near 1 the words say little: CLIP has words that are close to every picture),
+        ``top_n``, ``prompt``, ``clip``, ``clip_revision``.
 
     Raises:
         UserError: D is empty, no item has a picture, or none can be decoded.

@@ -20,7 +20,7 @@ from recbole_msm4sr.core.files import locked, remove_left_overs
 def prepare(source: Source, layout: Layout, options: Options) -> None:
     """Make a data set: ``<name>.inter``, ``<name>.item``, ``text.jsonl``, ..., ``features/``.
 
-    What is done is skipped, what was interrupted goes on. Under torchrun all processes call this with one shared
+    Finished steps are skipped, interrupted ones continue. Under torchrun all processes call this with one shared
     folder: they share the encoders' work, and the first does the rest.
 
     Raises:

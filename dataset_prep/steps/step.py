@@ -1,7 +1,7 @@
 """Run a step once: skip it while its settings, inputs and outputs are as its summary says, else run it and write one.
 
 A step's summary (``prep/<step>.json``) appears when the step is finished and not before, so an interrupted step is
-run again; what it had done by then it finds itself (partial downloads, the ledger of pictures, shards).
+run again. It finds what it had finished by then: partial downloads, the ledger of pictures, shards.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Preparation:
 
     @property
     def has_image(self) -> bool:
+        """Whether there is to be an image store."""
         return "image" in self.modalities
 
     @property
@@ -91,9 +92,11 @@ class Preparation:
 
     @property
     def item_file(self) -> Path | None:
+        """The file that describes the items; None if there is no text."""
         return self.source.item_file(self.layout)
 
     def client(self) -> HttpClient:
+        """What asks the network; to be used as a context manager."""
         return HttpClient(per_host=self.options.per_host, allow_private=self.options.allow_private)
 
 
