@@ -6,15 +6,14 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_files import MANIFEST
 from recbole_msm4sr.data.feature_import import import_mp4sr, import_npz, import_unisrec
 from recbole_msm4sr.data.feature_store import FeatureStore
+from recbole_msm4sr.data.reader import read_header, read_table
 
 _FORMAT_OF_SUFFIX = {".npz": "npz", ".pkl": "mp4sr", ".pickle": "mp4sr"}
-_ITEM_COLUMN = "item_id:token"
 
 
 def main(argv: list[str]) -> int:
@@ -144,15 +143,9 @@ def _items_of(inter: Path) -> list[str]:
     """Distinct item tokens of a RecBole ``.inter`` file, in order of first occurrence.
 
     Raises:
-        UserError: the file is missing, or has no column ``item_id:token``.
+        UserError: the file cannot be read (``reader``), or has no column ``item_id:token``.
     """
     if not inter.is_file():
         raise UserError(f"{inter} does not exist: name the data set's .inter file")
-    try:
-        column = pd.read_csv(
-            inter, sep="\t", usecols=[_ITEM_COLUMN], dtype=str, na_filter=False, encoding="utf-8", engine="c"
-        )[_ITEM_COLUMN]
-    except ValueError as error:  # pandas' parser errors, a missing column, text that is not UTF-8
-        cause = " ".join(str(error).split())
-        raise UserError(f"{inter} has no readable column {_ITEM_COLUMN} ({cause}): fix its header") from error
-    return [str(item) for item in column.unique()]
+    read_header(inter, {"item_id": "token"})
+    return list(read_table(inter, ["item_id"], names=["item_id"]).columns["item_id"].unique())

@@ -156,6 +156,15 @@ def _number(words: Words) -> tuple[NDArray[np.int32], Words]:
     return codes, distinct
 
 
+def to_categorical(codes: NDArray[np.int32], tokens: list[str]) -> pd.Categorical:
+    """A column of tokens, the categories in the order of ``tokens``; what pandas takes for missing gets the code -1."""
+    if MISSING.intersection(tokens):
+        is_token = np.array([token not in MISSING for token in tokens])
+        codes = np.where(is_token, np.cumsum(is_token, dtype=np.int32) - 1, -1)[codes]
+        tokens = [token for token in tokens if token not in MISSING]
+    return pd.Categorical.from_codes(codes, categories=pd.Index(np.array(tokens, dtype=object)), validate=False)
+
+
 class _GrowingArray:
     """An array that grows at its end, in few large steps: many small pieces would leave holes in the memory."""
 
@@ -208,10 +217,7 @@ class _TokenColumn:
         except UnicodeDecodeError as error:
             raise NotPlainError from error
         self._check(tokens, words[0], is_name)
-        categories = pd.Index(np.array(tokens, dtype=object))
-        column = pd.Categorical.from_codes(codes, categories=categories, validate=False)
-        missing = MISSING.intersection(tokens)
-        return column.remove_categories(missing) if missing else column
+        return to_categorical(codes, tokens)
 
     @staticmethod
     def _check(tokens: list[str], first_words: NDArray[np.uint64], is_name: bool) -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.data.plain_reader import LARGEST, NotPlainError, read_plain
+from recbole_msm4sr.data.plain_reader import LARGEST, NotPlainError, read_plain, to_categorical
 from recbole_msm4sr.data.tokens import CONTROL_CHARACTER, MISSING, text_problem, token_problem
 
 KINDS = ("token", "float", "token_seq", "float_seq")
@@ -43,8 +43,9 @@ class Table:
     """Columns of an atomic file.
 
     Attributes:
-        columns: by field, in the order of the file: tokens as a categorical (missing ones have the code -1), numbers as
-            float64 ``[rows]`` (NaN where a cell is empty), sequences as a list of lists of ``str`` or ``float``.
+        columns: by field, in the order of the file. Tokens: a categorical, the categories in the order in which they
+            appear, a missing token with the code -1. Numbers: float64 ``[rows]``, NaN where a cell is empty. Sequences:
+            a list of lists of ``str`` or ``float``.
         left_out: which lines were left out and why, in words; ``None`` if all were read.
     """
 
@@ -265,8 +266,7 @@ class _Column:
         """The whole column, as ``Table`` describes it."""
         codes, cells = np.array(self.codes, dtype=np.int32), list(self.code_of)
         if self.kind == "token":
-            column = pd.Categorical.from_codes(codes, categories=pd.Index(np.array(cells, dtype=object)))
-            return column.remove_categories(list(MISSING.intersection(cells)))
+            return to_categorical(codes, cells)
         if self.kind == "float":
             return _to_float64(cells)[codes] if cells else np.empty(0)
         to_part = float if self.kind == "float_seq" else str
