@@ -16,6 +16,7 @@ _ROWS_AT_A_TIME = 50_000
 _WHOLE_NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
 _NUMBER = re.compile(rf"{_WHOLE_NUMBER.pattern}|FLOAT|DOUBLE|DECIMAL\(.*\)")
 _MOMENT = re.compile(r"DATE|TIMESTAMP.*")
+Rows = Iterator[tuple[str, Sequence[object]]]
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:
@@ -26,32 +27,26 @@ def is_parquet(path: str | os.PathLike[str]) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def read_parquet(
-    path: str | os.PathLike[str], find: Callable[[Sequence[str]], Sequence[int]]
-) -> tuple[list[str], Iterator[tuple[str, Sequence[object]]]]:
-    """The columns' names, and by row ``(file: row number, (user, item, time))``: text, text, number or text.
-
-    Args:
-        find: given the names, returns the places of the columns of user, item and time.
+def open_parquet(path: str | os.PathLike[str]) -> tuple[list[str], Callable[[Sequence[int]], Rows]]:
+    """The columns' names, and a function that reads three of them: given the places of user, item and time, it yields
+    by row ``(file: row number, (text, text, number or text))``.
 
     Raises:
-        UserError: the file is damaged, or one of the columns cannot hold users, items or times.
+        UserError: the file is damaged; when it is read also if a column cannot hold users, items or times.
     """
     connection = duckdb.connect(":memory:")
-    source = glob.escape(str(path))
+    source = [glob.escape(str(path))]
     try:
-        described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [source]).fetchall()
+        described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", source).fetchall()
     except duckdb.Error as error:
         raise _damaged(path, error) from error
-    names, types = [row[0] for row in described], [row[1] for row in described]
-    user, item, time = find(names)
-    tokens = [_as_token(path, names[place], types[place]) for place in (user, item)]
-    chosen = ", ".join([*tokens, _as_time(path, names[time], types[time])])
 
-    def rows() -> Iterator[tuple[str, Sequence[object]]]:
+    def rows(places: Sequence[int]) -> Rows:
+        user, item, time = (described[place][:2] for place in places)
+        chosen = f"{_as_token(path, *user)}, {_as_token(path, *item)}, {_as_time(path, *time)}"
         number = 0
         try:
-            found = connection.execute(f"SELECT {chosen} FROM read_parquet(?)", [source])
+            found = connection.execute(f"SELECT {chosen} FROM read_parquet(?)", source)
             while batch := found.fetchmany(_ROWS_AT_A_TIME):
                 for row in batch:
                     number += 1
@@ -61,7 +56,7 @@ def read_parquet(
         finally:
             connection.close()
 
-    return names, rows()
+    return [column[0] for column in described], rows
 
 
 def _as_token(path: str | os.PathLike[str], name: str, kind: str) -> str:

@@ -12,7 +12,7 @@ from itertools import chain
 from dataset_prep.readable import displayable
 from dataset_prep.readers.events import Event, checked_time, checked_token
 from dataset_prep.readers.lines import read_lines
-from dataset_prep.readers.parquet import is_parquet, read_parquet
+from dataset_prep.readers.parquet import is_parquet, open_parquet
 from dataset_prep.readers.rejected import ReasonError, Rejected
 from recbole_msm4sr.core.errors import UserError
 
@@ -79,8 +79,9 @@ def table_events(
 def _from_parquet(
     path: str | os.PathLike[str], columns: Mapping[str, str]
 ) -> tuple[list[str], list[int], Iterator[_Record]]:
-    names, rows = read_parquet(path, lambda names: _find_columns(names, columns, str(path)))
-    return names, _find_columns(names, columns, str(path)), rows
+    names, rows = open_parquet(path)
+    places = _find_columns(names, columns, str(path))
+    return names, places, rows(places)
 
 
 def _from_text(
@@ -181,6 +182,10 @@ def _find_columns(header: Sequence[str], columns: Mapping[str, str], where: str)
             raise UserError(
                 f"{where}: the header has {problem} for the {role} ({wanted}) among "
                 f"{displayable(', '.join(map(repr, plain)))}: say which with columns user=NAME,item=NAME,timestamp=NAME"
+            )
+        if found[0] in places:
+            raise UserError(
+                f"{where}: the column {header[found[0]]!r} is taken for the {role} and for another: name three"
             )
         places.append(found[0])
     return places

@@ -59,6 +59,7 @@ def test_columns_in_another_form_are_refused(text: str) -> None:
         ("user_id,item_id\nu,i\n", {}, "no column for the timestamp"),
         ("user_id,item_id,time\n", {"item": "product"}, r"no column for the item \(product\)"),
         ("user_id,user_id,item,time\n", {}, "two columns for the user"),
+        ("user,item,time\n", {"user": "item"}, "'item' is taken for the item and for another"),
         ("user,item,time\ru,i,1\r", {}, "t:1: the header cannot be read"),
     ],
 )
