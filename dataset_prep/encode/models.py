@@ -41,7 +41,7 @@ def check_model_name(name_or_path: str) -> None:
 def loading_error(what: str, name_or_path: str, error: Exception) -> UserError:
     """The error to raise when a library cannot load ``what``; the first line of its own message is kept."""
     kind = "folder" if Path(name_or_path).is_dir() else "name (and there is no such folder)"
-    reason = str(error).strip().split("\n")[0]
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
     return UserError(f"no {what} can be loaded from the {kind} {name_or_path}: {reason}")
 
 

@@ -109,7 +109,7 @@ class PictureEncoder(ABC):
 
         try:
             return getattr(transformers, library_class).from_pretrained(self._source, **self._options, **options)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever the library raises: there is a kind for each damaged file
             raise loading_error(self.what, self._source, error) from error
 
 

@@ -107,7 +107,7 @@ def load_sentence_encoder(
 
     try:
         model = SentenceTransformer(name_or_path, device=own_device(device), revision=revision, local_files_only=local)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever the library raises: there is a kind for each damaged file
         raise loading_error("sentence encoder", name_or_path, error) from error
     model.eval()
     if local:

@@ -93,6 +93,17 @@ def test_missing_or_damaged_weights_never_pass_for_a_model(
         Clip(str(copy), "cpu")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "preprocessor_config.json", "tokenizer.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\x80\x04K\x01."], ids=["empty", "cut", "list", "pickle"])
+def test_any_damaged_file_of_a_model_is_a_clear_error(
+    trained_clip: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    shutil.copytree(trained_clip, tmp_path / "clip")
+    (tmp_path / "clip" / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"no CLIP model can be loaded from the folder|is a model of the type"):
+        Clip(str(tmp_path / "clip"), "cpu")
+
+
 def _change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
     (path,) = folder.glob("*.safetensors")
     weights = load_file(path)
