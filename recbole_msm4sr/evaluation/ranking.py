@@ -34,12 +34,8 @@ NOT_FINITE = "the scores are not finite: the model diverged; lower the learning 
 
 
 def applies(evaluator: Any, model: Any, eval_data: Any) -> bool:
-    """Whether ranks are all that an evaluation needs.
-
-    Args:
-        evaluator: RecBole's ``Evaluator``, whose metrics must depend on the hits among the best k items alone.
-        model: must be ours, whose scores are inner products.
-        eval_data: must rank all items for rows with one target each.
+    """Whether ranks are all that an evaluation needs: metrics of the best k items, of a model whose scores are inner
+    products, over all items, for rows with one target each.
     """
     return (
         isinstance(model, PackedSequentialRecommender)

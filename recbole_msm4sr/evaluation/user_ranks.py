@@ -86,6 +86,8 @@ class UserRanks:
         """
         try:
             with np.load(Path(path), allow_pickle=False) as arrays:
+                if set(arrays.files) != set(cls.__dataclass_fields__):
+                    raise ValueError(f"it has {', '.join(arrays.files)}")
                 ranks = cls(**{name: arrays[name] for name in arrays.files})
         except Exception as error:  # damaged archives raise whatever zipfile, zlib and NumPy's header reader run into
             raise UserError(f"{path} does not hold ranks of users ({error}): run the model again") from error

@@ -45,13 +45,13 @@ def _write(path: Path, text: str) -> None:
 
 def document(comparison: Comparison, diverged: Sequence[str], study: Study) -> str:
     """The whole report as Markdown: test metrics, gain, cost, chosen settings, groups of users, losses, the paper."""
-    subject = comparison.subject
-    searched = f"best of {len(subject.points)} settings on validation" if len(subject.points) else "settings as given"
-    if len(subject.points) and study.tune_once:
-        searched = f"settings of {subject.label}, best of {len(subject.points)} on validation, for all rows"
-    elif len({len(row.points) for row in comparison.rows}) > 1:
-        counts = ", ".join(f"{row.label} {len(row.points)}" for row in comparison.rows)
-        searched = f"best on validation of as many settings: {counts}"
+    subject, counts = comparison.subject, {row.label: len(row.points) for row in comparison.rows}
+    n_tried = counts[subject.label]
+    searched = f"best of {n_tried} settings on validation" if n_tried else "settings as given"
+    if n_tried and study.tune_once:
+        searched = f"settings of {subject.label}, best of {n_tried} on validation, for all rows"
+    elif len(set(counts.values())) > 1:
+        searched = f"best on validation of {', '.join(f'{n} settings ({label})' for label, n in counts.items())}"
     seeds = f"mean ± standard deviation of {study.n_seeds} seeds" if study.n_seeds > 1 else "a single seed"
     parts = [
         f"# {study.title}",
