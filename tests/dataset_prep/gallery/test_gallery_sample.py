@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -44,19 +46,15 @@ def test_the_most_popular_come_first_and_the_seed_decides_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("inventory", "settings", "message"),
     [
-        ((0, 0.2, "random", 0), "max_items"),
-        ((5, float("nan"), "random", 0), "missing_share"),
-        ((5, 0.2, "best", 0), "order"),
-        ((5, 0.2, "random", -1), "seed is -1"),
+        (INVENTORY, (0, 0.2, "random", 0), "max_items"),
+        (INVENTORY, (5, float("nan"), "random", 0), "missing_share"),
+        (INVENTORY, (5, 0.2, "best", 0), "order"),
+        (INVENTORY, (5, 0.2, "random", -1), "seed is -1"),
+        (Inventory(["A"]), (5, 0.2, "popular", 0), "choose the order random"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: tuple[int, float, str, int], message: str) -> None:
+def test_settings_out_of_range_are_refused(inventory: Inventory, settings: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        draw(INVENTORY, *settings)
-
-
-def test_nothing_is_popular_without_interactions() -> None:
-    with pytest.raises(UserError, match="choose the order random"):
-        draw(Inventory(["A"]), 5, 0.2, "popular", seed=0)
+        draw(inventory, *settings)
