@@ -166,14 +166,19 @@ def all_interactions(dataset: Any) -> Interaction:
     return rows.flat if isinstance(rows, SequenceInteraction) else rows
 
 
-def note_swapped(dataset: Any, user: NDArray[np.int64], time: NDArray[np.float64], order: NDArray[np.int64]) -> None:
-    """Say how many neighbours in users' histories RecBole's float32 times would swap; ``order``: by user, then time."""
-    if n_swapped := sequences.count_swapped(user, time, order):
+def note_swapped(dataset: Any, user: NDArray[np.int64], time: NDArray[np.float64], order: NDArray[np.int64]) -> bool:
+    """Say how many neighbours in users' histories RecBole's float32 times would swap; whether there are any.
+
+    ``order``: by user, then time.
+    """
+    n_swapped = sequences.count_swapped(user, time, order)
+    if n_swapped:
         note(
             dataset,
             f"times are sorted as float64; RecBole's float32 would swap {n_swapped:,} pairs of neighbours in users' "
             "histories (time_precision: float32)",
         )
+    return n_swapped > 0
 
 
 class VectorisedSequentialDataset(SequentialDataset):

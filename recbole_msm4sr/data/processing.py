@@ -106,5 +106,8 @@ def _order_by_time(self: Any) -> None:
         return
     by_time = sequences.stable_argsort(time)
     user = self.inter_feat[self.uid_field].to_numpy()
-    note_swapped(self, user, time, by_time[sequences.stable_argsort(user[by_time])])
-    self.inter_feat = self.inter_feat.take(by_time).reset_index(drop=True)
+    is_swapped = note_swapped(self, user, time, by_time[sequences.stable_argsort(user[by_time])])
+    args = self.config["eval_args"]
+    is_split_as_a_whole = "RS" in args["split"] and str(args["group_by"]).lower() == "none"
+    if is_swapped or is_split_as_a_whole:  # else RecBole's order of users within 128 s may stay, and its results
+        self.inter_feat = self.inter_feat.take(by_time).reset_index(drop=True)
