@@ -174,13 +174,13 @@ def drop_items(item_seq: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
 
 
 def next_item_prediction(direct: Tensor, crossed: Tensor, z: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """Eq. 7 (and 8): a mean over the rows; another row with the same target is no negative."""
+    """Eq. 7 (and 8): a mean over the rows; another row with the same target is not a negative."""
     f = _f(direct, z, temperature) + _f(crossed, z, temperature)  # [B, B]
     return -(f.diagonal() / (f * _candidates(target)).sum(dim=1)).log().mean()
 
 
 def cross_modality(direct: Tensor, crossed: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """Eq. 9 (and 10): a mean over the rows; another row with the same target is no negative."""
+    """Eq. 9 (and 10): a mean over the rows; another row with the same target is not a negative."""
     between = _f(direct, crossed, temperature)  # [B, B]
     positive, candidates = between.diagonal(), _candidates(target)
     others = candidates.clone().fill_diagonal_(False)

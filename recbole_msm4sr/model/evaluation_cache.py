@@ -19,7 +19,7 @@ class EvaluationCache(nn.Module):
     _kept_tensors: tuple[Tensor, ...] | None = None
 
     def _kept(self, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """What ``make`` returns; asked again in the same evaluation, the very tensors."""
+        """What ``make`` returns; asked again in the same evaluation, the same tensors."""
         if self._kept_tensors is not None:
             return self._kept_tensors
         tensors = make()

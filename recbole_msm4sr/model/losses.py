@@ -38,8 +38,8 @@ def nip_loss(
         item_ids: the candidates' ids; int64 ``[C]``. Equal ids mask each other, so that items of the same content can
             be given the same id.
         temperature: τ > 0.
-        has_content: whether a candidate has this modality; bool ``[C]``, by default all have. One that has not is no
-            negative, and no target either: all such items have one embedding, and nothing could tell them apart.
+        has_content: whether a candidate has this modality; bool ``[C]``, by default all have. One that has not is
+            neither a negative nor a target: all such items have one embedding, and nothing could tell them apart.
 
     Returns:
         Scalar mean, over the sequences whose target has the modality, of
@@ -83,7 +83,7 @@ def cmcl_loss(
     gradient_dtype = product_dtype(_exact(direct))
     with torch.autocast(direct.device.type, enabled=False):
         direct, crossed = _normalised(direct), _normalised(crossed)
-        within = _excluded(item_ids, n_anchors, has_content)  # [B, C]; within a view j itself is no candidate
+        within = _excluded(item_ids, n_anchors, has_content)  # [B, C]; within a view j itself is not a candidate
         between = within.clone().fill_diagonal_(False)  # between the views j's own partner is the positive
         excluded = torch.cat([between, within], dim=1)  # [B, 2C]
         positive = (direct[:n_anchors] * crossed[:n_anchors]).sum(dim=1) / temperature  # [B]
@@ -104,7 +104,7 @@ def _exact(vectors: Tensor) -> Tensor:
 
 
 def _excluded(item_ids: Tensor, n_anchors: int, has_content: Tensor | None) -> Tensor:
-    """Who is no negative of whom: the same item, and items without content; bool ``[B, C]``."""
+    """Who is not a negative of whom: the same item, and items without content; bool ``[B, C]``."""
     same_item = item_ids[:n_anchors].unsqueeze(1) == item_ids.unsqueeze(0)
     return same_item if has_content is None else same_item | ~has_content
 

@@ -211,7 +211,7 @@ def _own_part(size: int, head: int, n_heads: int) -> slice:
 
 
 def nip(direct: Array, crossed: Array, item_emb: Array, item_ids: list[int], temperature: float) -> float:
-    """Eq. 7 (and 8), mean over the pairs; another pair with j's target is no negative of j."""
+    """Eq. 7 (and 8), mean over the pairs; another pair with j's target is not a negative of j."""
 
     def f(s: Array, z: Array) -> float:
         return math.exp(cosine(s, z) / temperature)
@@ -228,7 +228,7 @@ def nip(direct: Array, crossed: Array, item_emb: Array, item_ids: list[int], tem
 
 
 def cmcl(direct: Array, crossed: Array, item_ids: list[int], temperature: float) -> float:
-    """Eq. 9 (and 10), mean over the pairs; another pair with j's target is no negative of j."""
+    """Eq. 9 (and 10), mean over the pairs; another pair with j's target is not a negative of j."""
 
     def f(a: Array, b: Array) -> float:
         return math.exp(cosine(a, b) / temperature)
@@ -246,7 +246,7 @@ def cmcl(direct: Array, crossed: Array, item_ids: list[int], temperature: float)
 
 
 def info_nce(states: Array, positives: Array, item_ids: list[int], temperature: float) -> float:
-    """UniSRec's contrastive losses, mean over the pairs; another pair with j's next item is no negative of j."""
+    """UniSRec's contrastive losses, mean over the pairs; another pair with j's next item is not a negative of j."""
     total = 0.0
     for j, state in enumerate(states):
         negatives = [x for x in range(len(item_ids)) if item_ids[x] != item_ids[j]]

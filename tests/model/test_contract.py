@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,6 +19,7 @@ from tiny_catalogue import (
     make_dataset,
     packed_batch,
     randomise,
+    without_augmentation,
 )
 from torch import Tensor
 
@@ -33,16 +35,20 @@ class Case(NamedTuple):
     model: str
     changes: dict[str, Any]
 
-    def make(self) -> Any:
-        """The model with random weights, in float64."""
-        config = make_config(self.model, **self.changes)
-        return randomise(registry.find(self.model).model_class(config, make_dataset()))
+    def make(self, **more: Any) -> Any:
+        """The model with random weights, in float64, and without augmentation; every item is once a target."""
+        config = make_config(self.model, **without_augmentation(), temperature=0.5, corruption_prob=0.0)
+        config.update(self.changes | more)
+        dataset = make_dataset()
+        dataset.inter_feat = {ITEM: torch.arange(N_ITEMS)}
+        return randomise(registry.find(self.model).model_class(config, dataset))
 
 
 CASES = [
     Case("MSM4SRPretrain", {}),
     Case("MSM4SR", {}),
     Case("MSM4SR", {"similarity": "cosine"}),
+    Case("MSM4SR", {"training": "e2e"}),
     Case("SASRecM", {}),
     Case("UniSRecPretrain", {}),
     Case("UniSRec", {}),
@@ -147,6 +153,40 @@ def test_item_table_follows_training_and_loaded_weights(case: Case) -> None:
     scores = model.full_sort_predict(interaction)
     torch.testing.assert_close(scores, fresh.full_sort_predict(interaction), rtol=1e-12, atol=1e-12)
     assert not torch.allclose(scores, expected)
+
+
+@all_models
+def test_every_weight_learns_except_what_a_softmax_cancels(case: Case) -> None:
+    """b1 and b2 of eq. 3 ask for no gradient; a key's bias adds the same to all scores that are summed."""
+    model = case.make()
+    sum(model.calculate_loss(packed_batch())).backward()
+    for name, parameter in model.named_parameters():
+        if name.endswith(("attention.w1.bias", "attention.w2.bias")):
+            assert not parameter.requires_grad, name
+        elif case.changes.get("fusion_type") == "sum" and re.search(r"\.keys\.\d+\.bias", name):
+            assert parameter.grad.abs().max() < 1e-10, name
+        else:
+            assert parameter.grad.abs().max() > 1e-9, name
+    if getattr(model, "item_embedding", None) is not None:
+        gradient = model.item_embedding.weight.grad
+        assert (gradient[0] == 0).all()  # padding is not an item
+        assert (gradient[1:].abs().sum(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "Pretrain" not in case.model], ids=str)
+def test_enough_negatives_make_it_the_full_softmax(case: Case) -> None:
+    """With every item certain to be drawn, Q is 1 and all losses and gradients are those of eq. 13."""
+    full = case.make().eval()
+    sampled = case.make(loss_type="sampled", n_negatives=4000, negative_distribution="uniform").eval()
+    sampled.load_state_dict(full.state_dict())
+    expected, losses = full.calculate_loss(packed_batch()), sampled.calculate_loss(packed_batch())
+    torch.testing.assert_close(losses, expected, rtol=1e-6, atol=0)
+    sum(expected).backward()
+    sum(losses).backward()
+    for (name, ours), reference in zip(sampled.named_parameters(), full.parameters(), strict=True):
+        if reference.grad is not None:
+            gradient = ours.grad.to_dense() if ours.grad.is_sparse else ours.grad
+            torch.testing.assert_close(gradient, reference.grad, rtol=1e-5, atol=1e-7, msg=name)
 
 
 @all_models

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_catalogue import ITEM_SEQ, LENGTH, N_ITEMS, make_config, make_dataset, packed_batch, randomise
+from tiny_catalogue import ITEM_SEQ, N_ITEMS, make_config, make_dataset, packed_batch, randomise
 
 from recbole_msm4sr.model.m2se import M2SE
 
@@ -50,17 +50,6 @@ def test_one_modality_has_nothing_to_mix_with() -> None:
     backbone, item_seq = make_backbone(("image",)), packed_batch()[ITEM_SEQ]
     table = backbone.encode_items()
     assert torch.equal(backbone(table, item_seq, torch.ones(3, 5)), backbone(table, item_seq))
-
-
-@torch.no_grad()
-def test_state_at_time_t_is_the_last_state_of_the_prefix() -> None:
-    backbone, batch = make_backbone(), packed_batch()
-    table = backbone.encode_items()
-    states = backbone(table, batch[ITEM_SEQ])
-    for row, length in enumerate(batch[LENGTH].tolist()):
-        for time in range(length):
-            prefix = batch[ITEM_SEQ][row : row + 1, : time + 1]
-            torch.testing.assert_close(states[:, row, time], backbone(table, prefix)[:, 0, -1], rtol=1e-9, atol=1e-9)
 
 
 def test_no_weight_has_the_size_of_the_catalogue() -> None:

@@ -1,4 +1,4 @@
-"""CLCRec: item contents that learn to stand in for item IDs, so that items nobody knows can be recommended.
+"""CLCRec: item contents that learn to stand in for item IDs, so that items without interactions can be recommended.
 
 Wei, Wang, Li, Nie, Li, Li, Chua: Contrastive Learning for Cold-start Recommendation (ACM Multimedia 2021).
 """

@@ -69,7 +69,7 @@ class DIFSR(PackedSequentialRecommender):
     def auxiliary_losses(self, states: Tensor, item_ids: Tensor) -> tuple[Tensor, ...]:
         """λ times the binary cross entropy of every attribute's values, mean over pairs and values."""
         losses = []
-        for attribute, predictor in zip(self.attributes, self.predictors, strict=False):  # or there are no predictors
+        for attribute, predictor in zip(self.attributes, self.predictors, strict=False):  # predictors may be left out
             labels = cast(AttributeEmbedding, attribute).labels(item_ids)  # [P, values]
             logits = predictor(states[0]).to(labels.dtype)
             total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")

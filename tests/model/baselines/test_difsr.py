@@ -11,7 +11,6 @@ import numpy_reference as reference
 import pytest
 import torch
 from tiny_catalogue import (
-    N_ITEMS,
     VALUES_OF_ITEM,
     histories,
     make_config,
@@ -90,21 +89,6 @@ def test_losses_are_the_cross_entropy_over_items_and_that_of_every_attributes_va
     np.testing.assert_allclose([loss.item() for loss in losses], expected, rtol=1e-8)
 
 
-@pytest.mark.parametrize("fusion_type", FUSIONS)
-def test_every_weight_learns_except_the_biases_that_softmax_cancels(fusion_type: str) -> None:
-    """A key's bias adds the same to all scores of a query, which a sum passes on to the softmax as it is."""
-    model = make_model(**BOTH, fusion_type=fusion_type)
-    sum(model.calculate_loss(packed_batch())).backward()
-    for name, parameter in model.named_parameters():
-        largest = parameter.grad.abs().max().item()
-        if fusion_type == "sum" and ".keys." in name and name.endswith("bias"):
-            assert largest < 1e-10, name
-        else:
-            assert largest > 1e-9, name
-    assert (model.item_embedding.weight.grad[0] == 0).all()
-    assert (model.item_embedding.weight.grad[1:].abs().sum(dim=1) > 0).all()
-
-
 def test_without_their_weight_there_are_no_predictors() -> None:
     model = make_model(attribute_weight=0.0)
     assert model.loss_names == ("ce",)
@@ -115,16 +99,6 @@ def test_without_their_weight_there_are_no_predictors() -> None:
 def test_features_of_a_store_are_not_predicted() -> None:
     assert make_model(**BOTH).loss_names == ("ce", "kind", "brand")
     assert make_model(selected_features=[], modalities=["image"]).loss_names == ("ce",)
-
-
-def test_enough_negatives_make_it_the_full_softmax_and_leave_predictions_alone() -> None:
-    full, dataset = make_model(**BOTH), make_dataset()
-    dataset.inter_feat = {"item_id": torch.arange(N_ITEMS)}
-    sampling = {"loss_type": "sampled", "n_negatives": 4000, "negative_distribution": "uniform"}
-    sampled = DIFSR(make_config("DIFSR", **BOTH, **sampling), dataset).double()
-    sampled.load_state_dict(full.state_dict())
-    for loss, expected in zip(sampled.calculate_loss(packed_batch()), full.calculate_loss(packed_batch()), strict=True):
-        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(

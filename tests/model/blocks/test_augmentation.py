@@ -49,7 +49,7 @@ def test_items_are_dropped_at_the_rate_of_the_ratio() -> None:
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0])
-def test_a_ratio_that_is_no_share_is_refused(ratio: float) -> None:
+def test_a_ratio_outside_0_to_1_is_refused(ratio: float) -> None:
     with pytest.raises(ValueError, match=r"ratio must be in \[0, 1\)"):
         sequence_dropout(ITEM_SEQ, LENGTH, ratio)
 

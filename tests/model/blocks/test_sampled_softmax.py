@@ -9,7 +9,6 @@ import torch
 from tiny_catalogue import ITEM, ITEM_SEQ, N_ITEMS, make_config, make_dataset, packed_batch, randomise
 from torch import Tensor
 
-from recbole_msm4sr.model.baselines.sasrecm import SASRecM
 from recbole_msm4sr.model.blocks.sampled_softmax import CandidateSampler
 from recbole_msm4sr.model.msm4sr import MSM4SR
 
@@ -65,23 +64,6 @@ def test_popular_items_are_drawn_more_often() -> None:
 
     assert share_of_item_1("popularity") == pytest.approx(41 / 89, abs=0.08)
     assert share_of_item_1("uniform") == pytest.approx(1 / 9, abs=0.05)
-
-
-@pytest.mark.parametrize("model", [MSM4SR, SASRecM])
-def test_enough_negatives_make_it_the_full_softmax(model: type) -> None:
-    """With every item certain to be drawn, Q is 1 and the loss and its gradients are those of eq. 13."""
-    full = make_model(model, loss_type="CE")
-    sampled = make_model(model, loss_type="sampled", n_negatives=4000, negative_distribution="uniform")
-    sampled.load_state_dict(full.state_dict())
-    (expected,), (loss,) = full.calculate_loss(packed_batch()), sampled.calculate_loss(packed_batch())
-    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
-    expected.backward()
-    loss.backward()
-    for (name, ours), reference in zip(sampled.named_parameters(), full.parameters(), strict=True):
-        if not ours.requires_grad:
-            continue
-        gradient = ours.grad.to_dense() if ours.grad.is_sparse else ours.grad
-        torch.testing.assert_close(gradient, reference.grad, rtol=1e-5, atol=1e-7, msg=name)
 
 
 def test_the_correction_makes_the_estimate_of_the_denominator_right() -> None:
