@@ -98,9 +98,7 @@ def having(**fields: object) -> bytes:
     ("line", "reason"),
     [
         (json.dumps(REVIEW_2018).encode()[:-20], "not valid JSON"),
-        (b"[" * 100_000, "not valid JSON"),
         (b'{"reviewerID": "\xff"}', "not UTF-8"),
-        (b'{"asin": "A", "asin": "B"}', "names a key twice"),
         (b'{"unixReviewTime": ' + b"9" * 5000 + b"}", "not valid JSON"),
         (b"[1]", "not a JSON object"),
         (without("reviewerID"), 'no "reviewerID"'),

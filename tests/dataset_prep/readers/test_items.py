@@ -196,8 +196,6 @@ def test_custom_sentences_are_taken_as_they_are(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         (b"{'asin': 'B2'}", "not valid JSON"),
-        (b"[" * 100_000, "not valid JSON"),
-        (b'{"asin": "B2", "x": ' + b"9" * 5000 + b"}", "not valid JSON"),
         (b'{"asin": "\xff"}', "not UTF-8"),
         (b'["B2"]', "not a JSON object"),
         ({"title": "t"}, 'no "asin"'),
