@@ -34,11 +34,11 @@ WITHOUT_EFFECT = {
     "RELATION_ID_FIELD": _KNOWLEDGE,
     "ENTITY_ID_FIELD": _KNOWLEDGE,
     "RATING_FIELD": "no model but DMF reads ratings",
+    "enable_scaler": "enable_amp is bfloat16 here, which needs no scaling",
     "require_pow": "no model but LightGCN and SimpleX reads it",
 }
 WITHOUT_EFFECT_ON_OURS = {
     "enable_amp": "it is a setting of RecBole's models; our sequential ones have precision: bf16 instead",
-    "enable_scaler": "it is a setting of RecBole's models; our sequential ones have precision: bf16 instead",
 }
 #: RecBole's loaders and losses, which packed training replaces.
 UNREAD_BY_PACKED = frozenset({"require_pow", "shuffle", "train_neg_sample_args", "transform"})
@@ -67,7 +67,7 @@ class EvalArgs(Settings):
     order: Literal["TO", "RO"]
     mode: Annotated[
         t.Mode | dict[Literal["valid", "test"], t.Mode],
-        "full, uniN or popN (all items, or N random ones, such as uni100), or a mapping such as "
+        "full, uniN or popN (all items, or N random ones, at most 9999, such as uni100), or a mapping such as "
         "{valid: uni100, test: full}; labeled is not supported, since models are compared by rankings",
     ]
 
@@ -128,7 +128,7 @@ class Harness(Settings):
     time_precision: Literal["float64", "float32"] = knob(
         "float64", "times are sorted as in the file, or as RecBole does"
     )
-    encoding: t.Name | None = knob(None, "of the data files; default UTF-8")
+    encoding: t.Encoding | None = knob(None, "of the data files; default UTF-8")
     field_separator: t.Separator = knob("\t", "between columns")
     seq_separator: t.Separator = knob(" ", "between the values of a sequence")
     USER_ID_FIELD: t.Name = knob("user_id", "column of users")

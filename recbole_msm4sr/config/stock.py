@@ -102,8 +102,7 @@ _SHARES = ("mask_ratio", "drop_ratio", "ft_ratio", "corruption_ratio", "l1_ratio
 class Stock(Loaders):
     """What all of RecBole's models read."""
 
-    enable_amp: bool = knob(False, "mixed precision")
-    enable_scaler: bool = knob(False, "scale gradients under enable_amp")
+    enable_amp: bool = knob(False, "compute in bfloat16")
 
     @model_validator(mode="after")
     def _heads(self) -> Self:

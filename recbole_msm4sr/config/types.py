@@ -49,6 +49,14 @@ def _known_metric(name: str) -> str:
     return name
 
 
+def _codec(name: str) -> str:
+    try:
+        "item_id:token".encode(name).decode(name)
+    except (LookupError, UnicodeError) as error:  # LookupError: unknown, or not of text, such as hex
+        raise ValueError("not an encoding of text") from error
+    return name
+
+
 def _expression(separator: str) -> str:
     try:
         re.compile(separator if len(separator) > 1 else "")  # pandas takes more than one character for an expression
@@ -58,7 +66,7 @@ def _expression(separator: str) -> str:
 
 
 def _sampled(mode: str) -> str:
-    if mode != "full" and not re.fullmatch(r"(uni|pop)[1-9]\d{0,5}", mode):
+    if mode != "full" and not re.fullmatch(r"(uni|pop)[1-9]\d{0,3}", mode):
         raise ValueError("not a mode")
     return mode
 
@@ -91,6 +99,7 @@ NameOrNames = Annotated[Name | list[Name], "a name, or a list of names"]
 Separator = Annotated[
     str, Field(min_length=1, max_length=16), AfterValidator(_expression), "what separates cells, one character or more"
 ]
+Encoding = Annotated[Name, AfterValidator(_codec), "an encoding of text that Python knows, such as utf-8 or latin-1"]
 Modalities = Annotated[
     list[Literal["text", "image"]],
     AfterValidator(_distinct),
@@ -126,7 +135,7 @@ Cutoffs = Annotated[
     Cutoff | Annotated[list[Cutoff], Field(min_length=1), AfterValidator(_distinct)],
     "a list of distinct whole numbers from 1, such as [5, 10]",
 ]
-Mode = Annotated[str, AfterValidator(_sampled), "full, uniN or popN with N negatives, such as uni100"]
+Mode = Annotated[str, AfterValidator(_sampled), "full, uniN or popN with N negatives, at most 9999, such as uni100"]
 Gpus = Annotated[
     Annotated[int, Field(ge=-1, le=1023)] | Annotated[str, Field(pattern=r"^(-1|(\d{1,4}(,\s*\d{1,4})*)?)$")],
     "the numbers of GPUs, such as 0 or '0,1', or '' for none",

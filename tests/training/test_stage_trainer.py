@@ -31,7 +31,7 @@ def test_mixed_precision_of_recboles_models_is_bfloat16(
     tiny_dataset: tuple[Path, str], kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    trainer, train = build(tiny_dataset, "SASRec", enable_amp=True, enable_scaler=True)
+    trainer, train = build(tiny_dataset, "SASRec", enable_amp=True)
     assert "enable_amp: bfloat16" in caplog.text
     assert trainer.enable_scaler is False
     entered = []
