@@ -169,14 +169,29 @@ class Harness(Settings):
                 f"valid_metric must be one of the metrics at one of topk ({', '.join(computed)}); "
                 f"it is {shown(self.valid_metric)}"
             )
-        both = set(self.load_col or {}) & set(self.unload_col or {})
-        if both:
-            raise ValueError(f"load_col and unload_col both name {', '.join(sorted(both))}: leave one of them out")
+        self._columns_agree()
         if self.normalize_all and self.normalize_field is not None:
             raise ValueError("normalize_field has no effect beside normalize_all: leave one of them out")
         if not set(self.discretization or {}) <= set(self.numerical_features):
             raise ValueError("discretization must be of columns that numerical_features lists")
         return self
+
+    def _columns_agree(self) -> None:
+        names = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "LABEL_FIELD", "ITEM_LIST_LENGTH_FIELD")
+        columns = [getattr(self, name) for name in names]
+        columns += [f"{column}{self.LIST_SUFFIX}" for column in columns[1:3]]
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"{', '.join(names)} and the lists with LIST_SUFFIX must have names that differ")
+        if self.load_col is not None and "inter" not in self.load_col:
+            raise ValueError("load_col must list the columns of inter, such as {inter: [user_id, item_id, timestamp]}")
+        both = set(self.load_col or {}) & set(self.unload_col or {})
+        if both:
+            raise ValueError(f"load_col and unload_col both name {', '.join(sorted(both))}: leave one of them out")
+        suffixes = self.additional_feat_suffix or []
+        files = {"inter", "user", "item", *([suffixes] if isinstance(suffixes, str) else suffixes)}
+        for suffix, unused in (self.unused_col or {}).items():
+            if suffix not in files or {self.USER_ID_FIELD, self.ITEM_ID_FIELD} & set(unused):
+                raise ValueError(f"unused_col may drop columns of {', '.join(sorted(files))}, but for users and items")
 
 
 class Loaders(Harness):

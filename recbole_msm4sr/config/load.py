@@ -171,7 +171,7 @@ class Config(RecBoleConfig):
         ranks_all = is_sequential and final.get("loss_type") == "CE"  # which RecBole asks its users to say again
         if self.spec.is_packed or (ranks_all and "train_neg_sample_args" not in given):
             final["train_neg_sample_args"] = None
-        if "load_col" not in given and final["load_col"] is None:  # a user's None reads all columns
+        if not {"load_col", "unload_col"} & set(given) and final["load_col"] is None:  # a user's None reads all columns
             final["load_col"] = self._columns_to_load()
 
     def _columns_to_load(self) -> dict[str, list[str]]:

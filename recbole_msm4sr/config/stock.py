@@ -103,6 +103,7 @@ class Stock(Loaders):
     """What all of RecBole's models read."""
 
     enable_amp: bool = knob(False, "compute in bfloat16")
+    MAX_ITEM_LIST_LENGTH: Annotated[int, Field(ge=1, le=2000)] = knob(50, "input sequence, to which all are padded", 50)
 
     @model_validator(mode="after")
     def _heads(self) -> Self:

@@ -52,7 +52,7 @@ def _known_metric(name: str) -> str:
 def _codec(name: str) -> str:
     try:
         "item_id:token".encode(name).decode(name)
-    except (LookupError, UnicodeError) as error:  # LookupError: unknown, or not of text, such as hex
+    except (LookupError, ValueError) as error:  # LookupError: unknown, or not of text, such as hex
         raise ValueError("not an encoding of text") from error
     return name
 
@@ -99,7 +99,7 @@ NameOrNames = Annotated[Name | list[Name], "a name, or a list of names"]
 Separator = Annotated[
     str, Field(min_length=1, max_length=16), AfterValidator(_expression), "what separates cells, one character or more"
 ]
-Encoding = Annotated[Name, AfterValidator(_codec), "an encoding of text that Python knows, such as utf-8 or latin-1"]
+Encoding = Annotated[str, AfterValidator(_codec), "an encoding of text that Python knows, such as utf-8 or latin-1"]
 Modalities = Annotated[
     list[Literal["text", "image"]],
     AfterValidator(_distinct),

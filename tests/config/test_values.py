@@ -103,6 +103,12 @@ def test_every_setting_of_every_model_of_recbole_is_typed(model: str) -> None:
         ({"loss_type": "sampled", "id_weight_decay": 0.1}, "id_weight_decay cannot be used with loss_type: sampled"),
         ({"wandb_project": "mine"}, "wandb_project has no effect without log_wandb"),
         ({"loss_type": "sampled", "clip_grad_norm": {"max_norm": 1}}, "clip_grad_norm cannot be used with"),
+        ({"ITEM_LIST_LENGTH_FIELD": "item_id_list"}, "ITEM_LIST_LENGTH_FIELD and the lists with LIST_SUFFIX must have"),
+        ({"load_col": {}}, "load_col must list the columns of inter"),
+        ({"unused_col": {"x": ["y"]}}, "unused_col may drop columns of inter, item, user"),
+        ({"unused_col": {"inter": ["user_id"]}}, "unused_col may drop columns"),
+        ({"encoding": "hex"}, "encoding must be an encoding of text that Python knows"),
+        ({"eval_args": {"mode": "uni999999"}}, "eval_args.mode must be full, uniN or popN"),
         ({"load_col": {"inter": ["a"]}, "unload_col": {"inter": ["b"]}}, "load_col and unload_col both name inter"),
     ],
 )
