@@ -32,10 +32,14 @@ def prepare(source: Source, layout: Layout, options: Options) -> None:
     work = Preparation(source, layout, options, _modalities(source, layout, options))
     with locked(layout.lock, wait=False) if is_main() else nullcontext(), quiet_transformers():
         once(lambda: _begin(layout, options))
+        something_to_do = False
         for part, make in TABLE:
             step = make(work) if part in options.steps else None
             if step is not None:
+                something_to_do = True
                 run_step(layout, step)
+    if not something_to_do:
+        raise UserError(f"--steps {','.join(options.steps)}: there is nothing to do for these files and modalities")
 
 
 #: In order: what ``--steps`` calls it, and what makes the step; None where this preparation has no such step. A step is

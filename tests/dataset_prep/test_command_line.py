@@ -111,6 +111,11 @@ def test_what_a_late_step_cannot_use_is_said_before_the_first(
     assert not any(out.rglob("*.*"))
 
 
+def test_steps_that_this_source_does_not_have_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["custom", _table(tmp_path / "a.csv"), "--steps=get,words", f"--out={tmp_path / 'mine'}"]) == 2
+    assert "--steps get,words: there is nothing to do" in capsys.readouterr().err
+
+
 def test_two_commands_never_write_one_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inter = _table(tmp_path / "a.csv")
     layout = Layout.of(tmp_path / "dataset" / "mine")
