@@ -54,6 +54,17 @@ def test_an_encoder_reads_them_as_it_reads_memory(store: FeatureStore) -> None:
     torch.testing.assert_close(on_disk(items), in_memory(items))
 
 
+def test_contents_on_disk_are_told_apart_by_item_alone(store: FeatureStore) -> None:
+    """In memory items of equal rows share a number; an item without rows has -1 either way."""
+    offsets, row_index = store.select(["c", "b", "d", "d"])
+    offsets = torch.from_numpy(offsets)
+    on_disk = ModalityEncoder(MappedRows(store.values, row_index), offsets, **SIZES)
+    in_memory = ModalityEncoder(torch.from_numpy(store.values[row_index]), offsets, **SIZES)
+    items = torch.tensor([3, 1, 0, 2])
+    assert on_disk.content_ids(items).tolist() == [3, -1, 0, 2]
+    assert in_memory.content_ids(items).tolist() == [2, -1, 0, 2]
+
+
 def settings(data_path: Path, **changes: Any) -> dict[str, Any]:
     sizes = {"hidden_size": 8, "inner_size": 16, "n_experts": 2, "train_batch_size": 64, "pretrain_batch_size": 64}
     return {"data_path": str(data_path), "epochs": 2, "pretrain_epochs": 1, "loss_type": "sampled", **sizes, **changes}
