@@ -169,19 +169,6 @@ def test_a_byte_order_mark_is_named_and_can_be_declared(tiny_dataset: Tiny) -> N
     assert len(load("MSM4SR", tiny_dataset, encoding="utf-8-sig").parts[2]) == 40
 
 
-def test_a_time_that_is_no_number_is_refused(tiny_dataset: Tiny) -> None:
-    with inter_file(tiny_dataset).open("a") as file:
-        file.write("u0\ti0\tyesterday\n")
-    message = refusal("MSM4SR", tiny_dataset)
-    assert re.search(r"tiny\.inter, line \d+: timestamp must be a number, not 'yesterday'", message)
-
-
-def test_a_line_that_ends_early_is_refused(tiny_dataset: Tiny) -> None:
-    rewrite(inter_file(tiny_dataset), "\t1000\n", "\n")
-    message = refusal("MSM4SR", tiny_dataset)
-    assert re.search(r"tiny\.inter, line \d+: cells are missing, there are 2 of 3", message)
-
-
 def test_a_file_of_another_encoding_is_refused(tiny_dataset: Tiny) -> None:
     rewrite(inter_file(tiny_dataset), "\ti3\t", "\té\t")
     inter_file(tiny_dataset).write_bytes(inter_file(tiny_dataset).read_text().encode("latin-1"))
