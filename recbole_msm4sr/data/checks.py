@@ -120,7 +120,7 @@ def check_parts(config: Any, dataset: Any, parts: list[Any]) -> None:
     n_items = dataset.item_num - 1  # without padding
     if max(config["topk"]) > n_items:
         raise UserError(f"{where} has {n_items} items: topk cannot ask for the best {max(config['topk'])}")
-    draws_in_model = config["transform"] == "mask_itemseq" or config["model"] == "S3Rec"
+    draws_in_model = config["transform"] == "mask_itemseq" or config.spec.base == "S3Rec"
     if not (samples_negatives(config) or draws_in_model):
         return
     rows = all_interactions(dataset)

@@ -131,6 +131,9 @@ def test_what_general_models_do_not_use_is_refused_and_what_one_reads_is_not() -
             Config(model, "mine", None, setting)
     assert Config("LightGCN", "mine", None, {"require_pow": True})["require_pow"] is True
     assert Config("DMF", "mine", None, {"RATING_FIELD": "stars"})["RATING_FIELD"] == "stars"
+    assert Config("FEARec", "mine", None, {"tau": 0.5})["tau"] == 0.5  # read, and without a default
+    assert Config("NGCF", "mine", None, {"hidden_size_list": [64, 32]})["hidden_size_list"] == [64, 32]
+    assert Config("GRCN", "mine", None, {"reg_weight": 0.5, "shuffle": False})["reg_weight"] == 0.5
     sampled = {"repeatable": True, "eval_args": {"mode": "uni100"}}
     assert Config("BPR", "mine", None, sampled)["eval_args"]["mode"] == {"valid": "uni100", "test": "uni100"}
 
