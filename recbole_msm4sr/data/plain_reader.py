@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ _MOST_DIGITS = 15  # of a whole number that float64 holds exactly, whatever they
 _POWER_OF_TEN = 10 ** np.arange(17, dtype=np.uint64)
 
 
+_LONG_EXPONENT = re.compile(rb"[\d.][eE][-+]?\d{5}")  # with ten digits pandas reads beyond its memory
 #: The largest number of RecBole's float32 tensors.
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -247,6 +249,8 @@ def _whole_numbers(text: NDArray[np.uint8], start: Int, length: Int) -> NDArray[
 
 def _any_numbers(block: bytes, separator: str, column: int) -> NDArray[np.float64]:
     """A column of numbers, read by pandas."""
+    if _LONG_EXPONENT.search(block):
+        raise NotPlainError
     try:
         frame = pd.read_csv(
             io.BytesIO(block),

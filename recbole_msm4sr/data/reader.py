@@ -23,7 +23,7 @@ from recbole_msm4sr.data.plain_reader import LARGEST, NotPlainError, read_plain,
 from recbole_msm4sr.data.tokens import CONTROL_CHARACTER, MISSING, text_problem, token_problem
 
 KINDS = ("token", "float", "token_seq", "float_seq")
-_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,4})?\s*", re.ASCII)
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _UNDECODED = re.compile("[\ud800-\udfff]")
 _LINES_NAMED = 3  # of those that are left out

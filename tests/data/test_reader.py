@@ -107,6 +107,8 @@ REFUSED_ANYWHERE = {
     "no time": ("a|x|", "timestamp must be a number, not ''"),
     "decimal comma": ("a|x|1,5", "timestamp must be a number, not '1,5'"),
     "underscore": ("a|x|1_000", "timestamp must be a number, not '1_000'"),
+    "a long exponent": ("a|x|1e3900000018", "timestamp must be a number"),  # pandas alone ends in a segmentation fault
+    "a long exponent of zero": ("a|x|0e-3900000018", "timestamp must be a number"),
     "hexadecimal": ("a|x|0x10", "timestamp must be a number"),
     "Arabic digits": ("a|x|١", "timestamp must be a number"),
     **{f"time {word}": (f"a|x|{word}", "timestamp must be a number") for word in ("NaN", "inf", "-Infinity", "NA")},
