@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, defaultdict
 
@@ -87,6 +88,7 @@ ORDERED = {
     "zeros of both signs": lambda rng: rng.choice(np.array([0.0, -0.0, 1, -1], dtype=np.float32), 3000),
     "infinities": lambda rng: rng.choice(np.array([np.inf, -np.inf, 3e38, -3e38, 1e-45], dtype=np.float32), 3000),
     "missing times": lambda rng: rng.choice(np.array([np.nan, -np.nan, 5, -5], dtype=np.float32), 3000),
+    "milliseconds": lambda rng: rng.integers(10**12, 2 * 10**12, 3000).astype(np.float64),
     "doubles": lambda rng: rng.standard_normal(3000).round(1),
     "nothing": lambda rng: np.empty(0, dtype=np.int64),
 }
@@ -106,6 +108,17 @@ def test_chronological_sorts_by_user_then_time_and_keeps_ties() -> None:
     rng = np.random.default_rng(0)
     user, time = rng.integers(1, 40, 2000), rng.integers(-2, 3, 2000).astype(np.float32)
     np.testing.assert_array_equal(sequences.chronological(user, time), np.lexsort((time, user)))
+
+
+def test_neighbours_that_float32_would_swap_are_counted() -> None:
+    rng = np.random.default_rng(1)
+    user, time = rng.integers(1, 20, 500), 1.5e9 + rng.integers(0, 2000, 500)
+    order = sequences.chronological(user, time)
+    in_float32 = np.argsort(sequences.chronological(user, time.astype(np.float32)))
+    neighbours = [(a, b) for a, b in itertools.pairwise(order) if user[a] == user[b]]
+    expected = sum(in_float32[a] > in_float32[b] for a, b in neighbours)
+    assert sequences.count_swapped(user, time, order) == expected > 10
+    assert sequences.count_swapped(user, time // 128 * 128, order) == 0
 
 
 def test_ranges_lie_one_after_the_other() -> None:
