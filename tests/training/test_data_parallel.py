@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from torchrun import ROOT, torchrun
 from two_processes import in_two_processes
 
 import recbole_msm4sr
 from recbole_msm4sr.training import checkpoint
 from recbole_msm4sr.training.stage_trainer import StageTrainer
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "hidden_size": 8,
     "attention_size": 4,
@@ -155,23 +152,10 @@ def test_processes_resume_and_reuse_as_one_does(tiny_dataset: tuple[Path, str]) 
     assert log.count("finetune epoch 1/3") == 1
 
 
-# -- torchrun --------------------------------------------------------------------------------------------------------
-def torchrun(script: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **variables},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-
-
 def test_torchrun_trains_and_prints_one_table(tiny_dataset: tuple[Path, str]) -> None:
     settings = [f"--{key}={value}" for key, value in (SMALL | {"epochs": 1, "pretrain_epochs": 1}).items()]
-    done = torchrun(
-        ROOT / "run_recbole.py", "--model=MSM4SR", "--dataset=tiny", f"--data_path={tiny_dataset[0]}", *settings
-    )
+    data = ("--dataset=tiny", f"--data_path={tiny_dataset[0]}")
+    done = torchrun(str(ROOT / "run_recbole.py"), "--model=MSM4SR", *data, *settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("MSM4SR") == 1
     assert done.stderr.count("pretrain epoch 1/1") == done.stderr.count("finetune epoch 1/1") == 1
@@ -194,7 +178,9 @@ def test_a_failure_of_one_process_ends_the_run_with_its_message(tiny_dataset: tu
         "    PackedTrainer._train_epoch = fail\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    done = torchrun(script, "--model=SASRecM", "--dataset=tiny", f"--data_path={tiny_dataset[0]}", "--hidden_size=8")
+    done = torchrun(
+        str(script), "--model=SASRecM", "--dataset=tiny", f"--data_path={tiny_dataset[0]}", "--hidden_size=8"
+    )
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("msm4sr: error: ")]
     assert errors == ["msm4sr: error: the second process is out of luck"]

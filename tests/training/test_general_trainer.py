@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from training_runs import build
 
-from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.errors import DivergedError
-from recbole_msm4sr.data import loading
 from recbole_msm4sr.training.general_trainer import GeneralTrainer
-from recbole_msm4sr.training.trainer import trainer_class
-
-
-def build(tiny: tuple[Path, str], model: str = "GRCN", **settings: Any) -> tuple[GeneralTrainer, Any]:
-    config = Config(model, tiny[1], config_dict={"data_path": str(tiny[0]), "use_gpu": False, **settings})
-    data = loading.load(config)
-    train, _, _ = loading.loaders(config, data)
-    trainer = trainer_class(config)(config, config.spec.model_class(config, data.parts[0]))
-    trainer.start("train", Path("model.pth"), Path("progress.pth"))
-    return trainer, train
 
 
 def test_our_general_models_get_it(tiny_dataset: tuple[Path, str]) -> None:
-    trainer, _ = build(tiny_dataset)
+    trainer, _ = build(tiny_dataset, "GRCN")
     assert type(trainer) is GeneralTrainer
 
 
@@ -33,7 +21,7 @@ def test_our_general_models_get_it(tiny_dataset: tuple[Path, str]) -> None:
 def test_adam_updates_all_weights_in_one_kernel(
     tiny_dataset: tuple[Path, str], learner: str, is_fused: bool | None
 ) -> None:
-    trainer, _ = build(tiny_dataset, learner=learner, weight_decay=0.01, learning_rate=0.1)
+    trainer, _ = build(tiny_dataset, "GRCN", learner=learner, weight_decay=0.01, learning_rate=0.1)
     assert trainer.optimizer.defaults["fused"] is is_fused
     assert trainer.optimizer.defaults["lr"] == 0.1
     assert trainer.optimizer.defaults["weight_decay"] == 0.01
@@ -51,7 +39,7 @@ def test_the_graph_holds_the_training_interactions_and_no_others(tiny_dataset: t
 
 
 def test_a_loss_that_is_not_finite_ends_training(tiny_dataset: tuple[Path, str]) -> None:
-    trainer, train = build(tiny_dataset)
+    trainer, train = build(tiny_dataset, "GRCN")
     with torch.no_grad():
         trainer.model.item_embedding.weight[1:] = float("nan")
     with pytest.raises(DivergedError, match="the training loss became nan in stage train"):

@@ -9,21 +9,10 @@ from typing import Any
 import pytest
 import torch
 from recbole.trainer import Trainer
+from training_runs import build
 
-from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.precision import runs_in_bf16
-from recbole_msm4sr.data import loading
-from recbole_msm4sr.training.trainer import trainer_class
-
-
-def build(tiny: tuple[Path, str], model: str, **settings: Any) -> tuple[Any, Any]:
-    config = Config(model, tiny[1], config_dict={"data_path": str(tiny[0]), "use_gpu": False, **settings})
-    data = loading.load(config)
-    train, _, _ = loading.loaders(config, data)
-    trainer = trainer_class(config)(config, config.spec.model_class(config, data.parts[0]))
-    trainer.start("train", Path("model.pth"), Path("progress.pth"))
-    return trainer, train
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from recbole_msm4sr.config.load import Config
+from recbole_msm4sr.data import loading
 from recbole_msm4sr.training import checkpoint
-from recbole_msm4sr.training.trainer import StageTrainer
+from recbole_msm4sr.training.trainer import StageTrainer, trainer_class
 
 SMALL = {
     "hidden_size": 8,
@@ -73,3 +75,13 @@ def weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def build(tiny: tuple[Path, str], model: str, **settings: Any) -> tuple[Any, Any]:
+    """A model's trainer, ready to fit, and its training data."""
+    config = Config(model, tiny[1], config_dict={"data_path": str(tiny[0]), "use_gpu": False, **settings})
+    data = loading.load(config)
+    train, _, _ = loading.loaders(config, data)
+    trainer = trainer_class(config)(config, config.spec.model_class(config, data.parts[0]))
+    trainer.start("train", Path("model.pth"), Path("progress.pth"))
+    return trainer, train
