@@ -202,7 +202,8 @@ class Config(RecBoleConfig):
                     raise UserError(f"{key} is not a setting: {_NOT_SETTINGS[key]}")
             elsewhere = _keys_of_any_model()
             unread = [key for key in self.variable_config_dict if key not in read]
-            unread += [key for key in self.file_config_dict if key not in read and key not in elsewhere]
+            named = ("model", "dataset")  # a run's own config.yaml names them, and is a file of settings
+            unread += [key for key in self.file_config_dict if key not in {*read, *elsewhere, *named}]
             if unread:
                 key = unread[0]
                 of_others = f": other models read it, {self.spec.name} does not"
