@@ -53,7 +53,7 @@ def test_tables_and_catalogues_of_ones_own(of_table: list[Damage], of_text: list
 def test_files_of_the_2018_release(reviews: list[Damage], metadata: list[Damage], packed: list[Damage]) -> None:
     raw = Path("raw")
     raw.mkdir(exist_ok=True)
-    (raw / "Some.json.gz").write_bytes(damaged(gzip.compress(damaged(_REVIEWS.encode(), reviews)), packed))
-    (raw / "meta_Some.json.gz").write_bytes(gzip.compress(damaged(_METADATA.encode(), metadata)))
-    argv = ["amazon", "--release=2018", "--category=Some", f"--raw={raw}", "--min-user=1"]
-    _prepare(argv, ["Some.json.gz"])
+    (raw / "Gift_Cards.json.gz").write_bytes(damaged(gzip.compress(damaged(_REVIEWS.encode(), reviews)), packed))
+    (raw / "meta_Gift_Cards.json.gz").write_bytes(gzip.compress(damaged(_METADATA.encode(), metadata)))
+    argv = ["amazon", "--release=2018", "--category=Gift_Cards", f"--raw={raw}", "--min-user=1"]
+    _prepare(argv, ["Gift_Cards.json.gz"])
