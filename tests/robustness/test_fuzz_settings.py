@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -49,7 +48,7 @@ def test_a_value_on_the_command_line(some_data: Path, data: st.DataObject, model
     argv = [word for word in argv if not word.startswith(f"--{key}=")]
     if model == "MVRNN":
         argv += ["--allow_missing_features=true"]
-    outcome_of(main, [*argv, "--epochs=0", f"--{key}={value}"], [key, "setting", "argument", "some.inter", "features"])
+    outcome_of(main, [*argv, "--epochs=0", f"--{key}={value}"], [key, "setting", "argument", "some.", "features"])
 
 
 _value = st.recursive(
@@ -69,10 +68,11 @@ def test_a_value_in_a_dictionary(some_data: Path, data: st.DataObject) -> None:
     Path("more.yaml").write_text(text, encoding="utf-8")
     argv = ["--model=SASRec", "--dataset=some", f"--data_path={some_data}", "--config_files=more.yaml", "--epochs=0"]
     argv += [word for word in _SMALL if not word.startswith(f"--{key}=")]
-    outcome_of(main, argv, [key, "more.yaml", "some.inter"])
+    outcome_of(main, argv, [key, "more.yaml", "some."])
 
 
 _FILE = b"learning_rate: 0.001\ntopk: [5]\nvalid_metric: Recall@5\neval_args:\n  order: TO\nseed: 1\n"
+_KEYS = ["learning_rate", "topk", "valid_metric", "eval_args", "order", "seed"]
 _BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (i + 1, i + 1, b",".join([b"*%c" % i] * 9)) for i in range(97, 107)
 )
@@ -83,11 +83,7 @@ _BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
 def test_a_file_of_settings(some_data: Path, damages: list[Damage], content: bytes) -> None:
     Path("more.yaml").write_bytes(damaged(content, damages))
     argv = ["--model=SASRec", "--dataset=some", f"--data_path={some_data}", "--use_gpu=false", "--config_files=more.yaml"]
-    outcome_of(main, [*argv, "--epochs=0"], ["more.yaml", *yaml_keys()])
-
-
-def yaml_keys() -> list[Any]:
-    return ["learning_rate", "topk", "valid_metric", "eval_args", "order", "seed"]
+    outcome_of(main, [*argv, "--epochs=0"], ["more.yaml", "setting", *_KEYS])
 
 
 @settings(settings.get_profile("robustness"), max_examples=max(1, settings.get_profile("robustness").max_examples // 4))
@@ -97,4 +93,4 @@ def test_a_grid(some_data: Path, damages: list[Damage]) -> None:
     Path("grid.yaml").write_bytes(damaged(grid, damages))
     argv = ["compare", "--models=BPR", "--dataset=some", f"--data_path={some_data}", "--grid=grid.yaml", "--trials=1"]
     argv += ["--seeds=1", "--epochs=1", "--use_gpu=false", "--topk=[5]", "--valid_metric=Recall@5"]
-    outcome_of(main, argv, ["grid.yaml", "learning_rate", "weight_decay", "embedding_size"])
+    outcome_of(main, argv, ["grid.yaml", "setting", "learning_rate", "weight_decay", "embedding_size"])
