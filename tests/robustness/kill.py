@@ -80,7 +80,7 @@ def kill_points(every: int, n_events: int) -> Iterator[int]:
 
 
 def left_overs(folder: Path) -> list[str]:
-    """What no finished command leaves: temporaries, progress of stages that are finished."""
+    """What neither a finished command nor ``msm4sr clean`` leaves: temporaries, progress of stages that are finished."""
     found = [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".old")) or path.name == "progress.pth"]
     return sorted(str(path.relative_to(folder)) for path in found)
 

@@ -64,14 +64,12 @@ def _prepared(folder: Path) -> Any:
     return {str(path.relative_to(made)): digest(path) for path in files}
 
 
+_CLEAN = functools.partial(main, ["clean"])
+
 CASES: dict[str, Any] = {
-    "run": ([functools.partial(main, [*_RUN, "--resume"])], _run_results, _tiny),
-    "run anew": (
-        [functools.partial(main, [*_RUN, "--reuse=false"]), functools.partial(main, _RUN)],
-        _run_results,
-        _tiny,
-    ),
-    "compare": ([functools.partial(main, _COMPARE)], _compare_results, _tiny),
+    "run": ([functools.partial(main, [*_RUN, "--resume"]), _CLEAN], _run_results, _tiny),
+    "run anew": ([functools.partial(main, [*_RUN, "--reuse=false"]), _CLEAN], _run_results, _tiny),
+    "compare": ([functools.partial(main, _COMPARE), _CLEAN], _compare_results, _tiny),
     "preparation": ([functools.partial(prepare_data, _CUSTOM)], _prepared, _raw),
 }
 
