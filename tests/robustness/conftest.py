@@ -34,5 +34,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(1)
     for modality in ("text", "image"):
         vectors = [rng.standard_normal((1 + item % 2, 4), dtype=np.float32) for item in range(20)]
-        FeatureStore.write(folder / "features" / modality, [f"i{item}" for item in range(20)], vectors, encoder="random")
+        FeatureStore.write(
+            folder / "features" / modality, [f"i{item}" for item in range(20)], vectors, encoder="random"
+        )
     return folder

@@ -12,7 +12,19 @@ Damage = Callable[[bytes], bytes]
 CELLS = [
     *(b"", b" ", b"NA", b"nan", b"NaN", b"null", b"None", b"N/A", b"inf", b"-inf", b"1e39", b"1e400", b"-1", b"0"),
     *(b"1e3", b"0x10", b"1_000", b"1,5", b"9" * 400, b"[PAD]", b'"', b'"u01', b'u"1', b"'", b"a b", b" u01", b"u01 "),
-    *(b"\x00", b"u\x0001", b"\xff", b"\xc3\xa9", b"\x1b[31m", b"\r", b"u01\r", b"\xe2\x80\xa8", b"\x85", b"#u01", b"\\"),
+    *(
+        b"\x00",
+        b"u\x0001",
+        b"\xff",
+        b"\xc3\xa9",
+        b"\x1b[31m",
+        b"\r",
+        b"u01\r",
+        b"\xe2\x80\xa8",
+        b"\x85",
+        b"#u01",
+        b"\\",
+    ),
     *(b"true", b"2020-13-45", b"\xef\xbb\xbfu01", b"u01\tu02", b"i05\ti06\t7", b"\t", b"\n", b"\n\n"),
 ]
 _position = st.floats(0, 1, exclude_max=True)

@@ -91,7 +91,11 @@ def digest(path: Path) -> str:
 
 
 def check(
-    commands: Sequence[Command], results: Callable[[Path], Any], prepare: Callable[[Path], None], every: int, first: int = 0
+    commands: Sequence[Command],
+    results: Callable[[Path], Any],
+    prepare: Callable[[Path], None],
+    every: int,
+    first: int = 0,
 ) -> Iterator[str]:
     """Kill the first of ``commands`` at its events, run all of them to their end, and compare what they leave.
 

@@ -73,7 +73,9 @@ def test_a_pickle_of_nested_tuples(depth: int) -> None:
     _import("c.pkl", content, _ITEMS)
 
 
-@pytest.mark.parametrize("shape", ["(-1, 4)", "(1000000000000, 4)", "(6, 4, 4)", "6", "(6.0, 4)", "(" * 5000, "(True, 4)"])
+@pytest.mark.parametrize(
+    "shape", ["(-1, 4)", "(1000000000000, 4)", "(6, 4, 4)", "6", "(6.0, 4)", "(" * 5000, "(True, 4)"]
+)
 def test_a_shape_that_the_file_does_not_hold(shape: str) -> None:
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     array = b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + _VECTORS.tobytes()

@@ -16,7 +16,9 @@ from dataset_prep.__main__ import main
 
 _EVENTS = [(f"u{user}", f"i{(user * 3 + time) % 9}", 1000 + time) for user in range(9) for time in range(6)]
 _TABLE = "user_id\titem_id\ttimestamp\n" + "".join(f"{user}\t{item}\t{time}\n" for user, item, time in _EVENTS)
-_ITEMS = [{"item_id": f"i{item}", "title": f"Thing {item}", "description": ["It is blue. It is round."]} for item in range(9)]
+_ITEMS = [
+    {"item_id": f"i{item}", "title": f"Thing {item}", "description": ["It is blue. It is round."]} for item in range(9)
+]
 _TEXT = "".join(json.dumps(item) + "\n" for item in _ITEMS)
 _REVIEWS = "".join(
     json.dumps({"reviewerID": user, "asin": item, "overall": 5.0, "unixReviewTime": time}) + "\n"

@@ -14,7 +14,14 @@ from outcome import metrics_of, outcome_of
 
 from recbole_msm4sr.cli import main
 
-_ONE_EPOCH = ["--epochs=1", "--topk=[5]", "--valid_metric=Recall@5", "--use_gpu=false", "--n_experts=2", "--hidden_size=16"]
+_ONE_EPOCH = [
+    "--epochs=1",
+    "--topk=[5]",
+    "--valid_metric=Recall@5",
+    "--use_gpu=false",
+    "--n_experts=2",
+    "--hidden_size=16",
+]
 _RUN = ["--model=MSM4SR", "--dataset=tiny", "--pretrain_epochs=1", "--attention_size=4", "--n_heads=2", *_ONE_EPOCH]
 
 

@@ -21,8 +21,33 @@ _TEXTS = [
     *("", " ", "abc", "None", "null", "true", "~", "0", "-1", "1", "3", "0.5", "1e-3", "1e39", ".nan", ".inf", "-.inf"),
     *("100000", "1e9", "999999999999999999999", "9" * 5000, "[]", "[x]", "[1, 2]", "[1, [2]]", "{}", "{a: 1}"),
     *("{split: {RS: [8]}}", "{mode: labeled}", "{mode: uni10}", "{split: {LS: x}}", "[5", "(1,2)", "[1,inf)", "'"),
-    *("2020-13-45", "2020-01-01", "!!python/object:os.system x", "*a", "&a [*a]", "[" * 3000, "\x00", "\x1b[31m", "\x85"),
-    *("ü", "..", "/dev/null", "a\nb", "%s", "${HOME}", "1_0", "0x10", "1:30", "yes", "text", "[text]", "float16", "cuda:9"),
+    *(
+        "2020-13-45",
+        "2020-01-01",
+        "!!python/object:os.system x",
+        "*a",
+        "&a [*a]",
+        "[" * 3000,
+        "\x00",
+        "\x1b[31m",
+        "\x85",
+    ),
+    *(
+        "ü",
+        "..",
+        "/dev/null",
+        "a\nb",
+        "%s",
+        "${HOME}",
+        "1_0",
+        "0x10",
+        "1:30",
+        "yes",
+        "text",
+        "[text]",
+        "float16",
+        "cuda:9",
+    ),
 ]
 
 
@@ -82,7 +107,13 @@ _BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
 @given(st.lists(bytes_damage, min_size=1, max_size=3), st.sampled_from([_FILE, _FILE + _BOMB, b"seed: " + b"9" * 5000]))
 def test_a_file_of_settings(some_data: Path, damages: list[Damage], content: bytes) -> None:
     Path("more.yaml").write_bytes(damaged(content, damages))
-    argv = ["--model=SASRec", "--dataset=some", f"--data_path={some_data}", "--use_gpu=false", "--config_files=more.yaml"]
+    argv = [
+        "--model=SASRec",
+        "--dataset=some",
+        f"--data_path={some_data}",
+        "--use_gpu=false",
+        "--config_files=more.yaml",
+    ]
     outcome_of(main, [*argv, "--epochs=0"], ["more.yaml", "setting", *_KEYS])
 
 

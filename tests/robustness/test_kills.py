@@ -18,7 +18,14 @@ from dataset_prep.demo.encoders import build_sentence_encoder
 from recbole_msm4sr.cli import main
 from recbole_msm4sr.data.feature_store import FeatureStore
 
-_SMALL = ["--topk=[5]", "--valid_metric=Recall@5", "--use_gpu=false", "--hidden_size=16", "--n_experts=2", "--n_heads=2"]
+_SMALL = [
+    "--topk=[5]",
+    "--valid_metric=Recall@5",
+    "--use_gpu=false",
+    "--hidden_size=16",
+    "--n_experts=2",
+    "--n_heads=2",
+]
 _RUN = ["--model=MSM4SR", "--dataset=tiny", "--pretrain_epochs=2", "--epochs=2", "--attention_size=4", *_SMALL]
 _COMPARE = ["compare", "--models=SASRec,BPR", "--dataset=tiny", "--trials=0", "--seeds=1", "--out=studies/one"]
 _COMPARE += ["--epochs=1", *_SMALL[:3]]
