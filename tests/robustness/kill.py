@@ -1,7 +1,7 @@
 """Kills a command with SIGKILL at one of its write events, and looks at what the same command makes of the rest.
 
-A write event is the moment before a file below the current folder is opened for writing, renamed, linked or removed, or a
-folder is made or removed. Python announces each to audit hooks, so that nothing has to be patched.
+A write event is the moment before a file below the current folder is opened for writing, renamed, linked or removed,
+or a folder is made or removed. Python announces each to audit hooks, so that nothing has to be patched.
 
     python tests/robustness/kill.py            every event of every command (make kill)
     python tests/robustness/kill.py --every=9  every ninth
@@ -80,7 +80,7 @@ def kill_points(every: int, n_events: int) -> Iterator[int]:
 
 
 def left_overs(folder: Path) -> list[str]:
-    """What neither a finished command nor ``msm4sr clean`` leaves: temporaries, progress of stages that are finished."""
+    """What no finished command and no ``msm4sr clean`` leaves: temporaries, progress of finished stages."""
     found = [path for path in folder.rglob("*") if path.name.endswith((".tmp", ".old")) or path.name == "progress.pth"]
     return sorted(str(path.relative_to(folder)) for path in found)
 
