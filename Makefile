@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format bench wheel clean
+.PHONY: demo test test-float32 fuzz kill lint format bench wheel clean
 
 demo: $(INSTALLED)  ## SASRec, then MSM4SR, on the generated data set `demo`, ending with both in one table
 	$(BIN)/python run_recbole.py --model=SASRec --dataset=demo
@@ -14,6 +14,16 @@ demo: $(INSTALLED)  ## SASRec, then MSM4SR, on the generated data set `demo`, en
 
 test: lint  ## lint, types, and the whole test suite
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
+
+test-float32: $(INSTALLED)  ## the numerical tests as a processor without AVX-512 and bfloat16 runs them
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -m "not slow" --numprocesses=auto \
+		--maxprocesses=4 tests/core tests/model tests/training
+
+fuzz: $(INSTALLED)  ## 10,000 damaged inputs instead of the 300 of `make test`
+	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 tests/robustness
+
+kill: $(INSTALLED)  ## SIGKILL at every write event of a run, a comparison and a preparation
+	$(BIN)/python tests/robustness/kill.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
