@@ -15,6 +15,11 @@ TINY_ITEMS = 30
 TINY_DIM = {"text": 8, "image": 6}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: begun last, they would keep one process busy while the others have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def quiet_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread, and a current folder of its own: RecBole writes ./log_tensorboard, ./saved and ./log."""

@@ -1,8 +1,7 @@
-"""How many inputs are tried: 300 by default, ``FUZZ_EXAMPLES`` of them where it is set (``make fuzz``)."""
+"""How inputs are drawn, and a small data set to draw them for."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,11 @@ from hypothesis import HealthCheck, settings
 
 from recbole_msm4sr.data.feature_store import FeatureStore
 
-#: Inputs of one test; a test that takes more or less than its share says so.
-_SHARE = max(1, int(os.environ.get("FUZZ_EXAMPLES", "300")) // 12)
-
 settings.register_profile(
     "robustness",
     derandomize=True,  # the same inputs each time
     database=None,
     deadline=None,
-    max_examples=_SHARE,
     suppress_health_check=list(HealthCheck),
 )
 

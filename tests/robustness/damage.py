@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 Damage = Callable[[bytes], bytes]
+
+
+def inputs(percent: float) -> settings:
+    """Settings of a test that takes so many of all inputs: of 300, or of ``FUZZ_EXAMPLES`` (``make fuzz``)."""
+    total = int(os.environ.get("FUZZ_EXAMPLES", "300"))
+    return settings(settings.get_profile("robustness"), max_examples=max(2, round(total * percent / 100)))
+
 
 #: Cells of a table that are, or look like, something else.
 CELLS = [

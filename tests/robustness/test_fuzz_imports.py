@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import Damage, bytes_damage, damaged
-from hypothesis import given, settings
+from damage import Damage, bytes_damage, damaged, inputs
+from hypothesis import given
 from hypothesis import strategies as st
 from outcome import outcome_of
 
@@ -61,7 +61,7 @@ def _import(name: str, content: bytes, items: bytes) -> None:
 _ITEMS = "".join(f"{token}\t{number}\n" for number, token in enumerate(_TOKENS)).encode()
 
 
-@settings(settings.get_profile("robustness"), max_examples=2 * settings.get_profile("robustness").max_examples)
+@inputs(16)
 @given(st.sampled_from(sorted(_FORMATS)), st.lists(bytes_damage, max_size=2), st.lists(bytes_damage, max_size=1))
 def test_vectors(name: str, damages: list[Damage], damages_of_items: list[Damage]) -> None:
     _import(name, damaged(_FORMATS[name], damages), damaged(_ITEMS, damages_of_items))

@@ -7,8 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
-from damage import Damage, bytes_damage, damaged, table_damage
-from hypothesis import given, settings
+from damage import Damage, bytes_damage, damaged, inputs, table_damage
+from hypothesis import given
 from hypothesis import strategies as st
 from outcome import outcome_of
 
@@ -40,7 +40,7 @@ def _prepare(argv: list[str], names: list[str]) -> None:
     assert not list(Path("dataset").rglob("*.tmp")), "something half-written is left"
 
 
-@settings(settings.get_profile("robustness"))
+@inputs(7)
 @given(st.lists(table_damage, max_size=2), st.lists(bytes_damage, max_size=2), st.sampled_from(["tsv", "csv"]))
 def test_tables_and_catalogues_of_ones_own(of_table: list[Damage], of_text: list[Damage], suffix: str) -> None:
     table = _TABLE.encode() if suffix == "tsv" else _TABLE.replace("\t", ",").encode()
@@ -50,7 +50,7 @@ def test_tables_and_catalogues_of_ones_own(of_table: list[Damage], of_text: list
     _prepare(["custom", f"--inter={inter}", f"--text={text}", "--min-user=1"], [inter.name, text.name])
 
 
-@settings(settings.get_profile("robustness"))
+@inputs(6)
 @given(st.lists(bytes_damage, max_size=2), st.lists(bytes_damage, max_size=2), st.lists(bytes_damage, max_size=1))
 def test_files_of_the_2018_release(reviews: list[Damage], metadata: list[Damage], packed: list[Damage]) -> None:
     raw = Path("raw")

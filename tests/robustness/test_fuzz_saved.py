@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import Damage, bytes_damage, damaged
-from hypothesis import given, settings
+from damage import Damage, bytes_damage, damaged, inputs
+from hypothesis import given
 from hypothesis import strategies as st
 from outcome import metrics_of, outcome_of
 
@@ -49,7 +49,7 @@ def _figures(metrics: dict[str, Any]) -> Any:
     return metrics["test_result"], metrics["best_valid_result"]
 
 
-@settings(settings.get_profile("robustness"))
+@inputs(4)
 @given(st.data(), st.lists(bytes_damage, min_size=1, max_size=2))
 def test_what_a_run_left(finished: Path, data: st.DataObject, damages: list[Damage]) -> None:
     expected = metrics_of(finished / "runs", "tiny", "MSM4SR")
@@ -64,7 +64,7 @@ def test_what_a_run_left(finished: Path, data: st.DataObject, damages: list[Dama
     shutil.rmtree("here")
 
 
-@settings(settings.get_profile("robustness"), max_examples=max(1, settings.get_profile("robustness").max_examples // 2))
+@inputs(2)
 @given(st.data(), st.lists(bytes_damage, min_size=1, max_size=2))
 def test_what_a_comparison_left(finished: Path, data: st.DataObject, damages: list[Damage]) -> None:
     names = [path for path in _files(finished) if path.parts[0] == "studies"]
@@ -81,7 +81,7 @@ def test_what_a_comparison_left(finished: Path, data: st.DataObject, damages: li
     shutil.rmtree("here")
 
 
-@settings(settings.get_profile("robustness"))
+@inputs(4)
 @given(st.lists(bytes_damage, min_size=1, max_size=2))
 def test_a_checkpoint_to_start_from(finished: Path, damages: list[Damage]) -> None:
     pretrained = next(finished.glob("saved/tiny/MSM4SRPretrain-*/model.pth"))
@@ -94,7 +94,7 @@ def test_a_checkpoint_to_start_from(finished: Path, damages: list[Damage]) -> No
         assert _figures(metrics_of(Path("started"), "tiny", "MSM4SR")) == _figures(expected)
 
 
-@settings(settings.get_profile("robustness"))
+@inputs(4)
 @given(st.data(), st.lists(bytes_damage, min_size=1, max_size=2))
 def test_a_feature_store(finished: Path, data: st.DataObject, damages: list[Damage]) -> None:
     shutil.rmtree("runs", ignore_errors=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from damage import Damage, bytes_damage, damaged
-from hypothesis import assume, given, settings
+from damage import Damage, bytes_damage, damaged, inputs
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from outcome import outcome_of
 
@@ -65,7 +65,7 @@ def _keys(model: str) -> list[str]:
     return sorted(set(config.resolved) - _LONG - {"data_path", "use_gpu"})
 
 
-@settings(settings.get_profile("robustness"), max_examples=2 * settings.get_profile("robustness").max_examples)
+@inputs(16)
 @given(st.data(), st.sampled_from(["SASRec", "BPR", "GRU4Rec", "MVRNN"]), st.sampled_from(_TEXTS) | st.text(max_size=8))
 def test_a_value_on_the_command_line(some_data: Path, data: st.DataObject, model: str, value: str) -> None:
     key = data.draw(st.sampled_from(_keys(model)))
@@ -83,7 +83,7 @@ _value = st.recursive(
 )
 
 
-@settings(settings.get_profile("robustness"))
+@inputs(8)
 @given(st.data())
 def test_a_value_in_a_dictionary(some_data: Path, data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(_keys("SASRec")))
@@ -103,7 +103,7 @@ _BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
 )
 
 
-@settings(settings.get_profile("robustness"))
+@inputs(6)
 @given(st.lists(bytes_damage, min_size=1, max_size=3), st.sampled_from([_FILE, _FILE + _BOMB, b"seed: " + b"9" * 5000]))
 def test_a_file_of_settings(some_data: Path, damages: list[Damage], content: bytes) -> None:
     Path("more.yaml").write_bytes(damaged(content, damages))
@@ -117,7 +117,7 @@ def test_a_file_of_settings(some_data: Path, damages: list[Damage], content: byt
     outcome_of(main, [*argv, "--epochs=0"], ["more.yaml", "setting", *_KEYS])
 
 
-@settings(settings.get_profile("robustness"), max_examples=max(1, settings.get_profile("robustness").max_examples // 4))
+@inputs(2)
 @given(st.lists(bytes_damage, min_size=1, max_size=3))
 def test_a_grid(some_data: Path, damages: list[Damage]) -> None:
     grid = b"learning_rate: [0.001, 0.01]\nweight_decay: [0.0]\nembedding_size: [8, 16]\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import Damage, damaged, table_damage
-from hypothesis import given, settings
+from damage import Damage, damaged, inputs, table_damage
+from hypothesis import given
 from hypothesis import strategies as st
 from outcome import Outcome, metrics_of, outcome_of
 from tables import read, write
@@ -46,7 +46,7 @@ def _meaning(metrics: dict[str, Any] | None) -> Any:
     return data, metrics["test_result"]
 
 
-@settings(settings.get_profile("robustness"))
+@inputs(15)
 @given(st.lists(table_damage, min_size=1, max_size=3), st.sampled_from(["SASRec", "BPR"]))
 def test_interactions(damages: list[Damage], model: str) -> None:
     content = damaged(write(_ROWS), damages)
@@ -62,7 +62,7 @@ def test_interactions(damages: list[Damage], model: str) -> None:
         assert _meaning(metrics) == _meaning(plain)
 
 
-@settings(settings.get_profile("robustness"))
+@inputs(10)
 @given(st.lists(table_damage, min_size=1, max_size=2))
 def test_item_attributes(damages: list[Damage]) -> None:
     _run(
