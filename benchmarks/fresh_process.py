@@ -133,7 +133,7 @@ def _serve(connection: Connection, build: Callable[..., Any], args: tuple[Any, .
             function, arguments = connection.recv()
             connection.send(function(subject, *arguments))
     except EOFError:
-        return  # nobody asks any more
+        return  # the parent has ended
     except Exception as error:
         connection.send(error)
 

@@ -21,7 +21,7 @@ from recbole_msm4sr.core.files import atomic_folder
 from recbole_msm4sr.data.feature_store import FeatureStore
 
 SPECIFICATION = "generated.json"
-_VERSION = 1  # of what the same numbers generate
+_VERSION = 1  # changes when the same numbers would generate other data
 _ITEMS_AT_ONCE = 4096
 _ROWS_AT_ONCE = 1 << 20
 _USER_DIGITS, _ITEM_DIGITS, _TIME_DIGITS = 13, 9, 10

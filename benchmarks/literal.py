@@ -157,7 +157,7 @@ class LiteralFinetune(LiteralModel):
         return scores
 
     def calculate_loss(self, interaction: Any) -> Tensor:
-        """Cross entropy over all items, a mean over the rows (eq. 13); item 0 is padding and no candidate."""
+        """Cross entropy over all items, a mean over the rows (eq. 13); item 0 is padding, not a candidate."""
         return F.cross_entropy(self.full_sort_predict(interaction)[:, 1:], interaction[self.POS_ITEM_ID] - 1)
 
 

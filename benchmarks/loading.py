@@ -42,7 +42,7 @@ class LoadingBenchmark:
     def __call__(self, context: Context) -> list[Row]:
         dataset, warm_up = context.dataset(self.size), context.dataset(TINY)
         file = context.data_path / dataset / f"{dataset}.inter"
-        n_interactions = file.read_bytes().count(b"\n") - 1  # and now the file is cached, for both
+        n_interactions = file.read_bytes().count(b"\n") - 1  # the file is cached now, for both
         loads: dict[str, list[Load]] = {"ours": [], "stock": []}
         failures: dict[str, str] = {}
         for _ in range(context.times(self.repeats)):

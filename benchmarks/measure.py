@@ -64,5 +64,5 @@ def synchronize() -> None:
 
 
 def progress(line: str) -> None:
-    """Tell who waits, on stderr."""
+    """Print a line of progress on stderr."""
     print(line, file=sys.stderr, flush=True)

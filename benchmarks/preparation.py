@@ -111,7 +111,7 @@ class PictureBenchmark:
 def _row(name: str, unit: str, rates: tuple[Rate, Rate], note: str, details: dict[str, Any]) -> Row:
     ours, reference = rates
     spread = [ours.spread, reference.spread]
-    # Neighbours in time: unlike the ratio of the medians, it does not mind a machine that changes its speed.
+    # Neighbours in time: unlike the ratio of the medians, it hardly changes when the machine's speed does.
     paired = statistics.median(own / bare for own, bare in zip(ours.runs, reference.runs, strict=True))
     note = f"{paired:.0%} by pairs of runs; {note}; {torch.get_num_threads()} threads compute"
     return Row(

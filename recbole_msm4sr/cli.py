@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    """Hand the words over to their command; each imports what it needs, for torch alone takes seconds."""
+    """Call the command with its words; each imports only what it needs, since torch alone takes seconds."""
     command, *words = argv or [""]
     if command == "features":
         from recbole_msm4sr.data import features_cli
@@ -93,7 +93,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[str, str, list[str], dict[str,
         Model, dataset, configuration files and settings.
 
     Raises:
-        UserError: a word that is no setting, a setting given twice, or no model or dataset.
+        UserError: a word that is not a setting, a setting given twice, or a missing model or dataset.
     """
     named: dict[str, str] = {}
     settings: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """Every work-around for RecBole 1.2.1, one function each. ``apply`` installs them; it may be called again.
 
-They let RecBole run on torch >= 2.6, numpy 2, pandas 3 and SciPy >= 1.13 without changing its results, and put our
-reading and filtering of data, which refuse or name what RecBole misreads or drops, in the place of its own.
+They let RecBole run on torch >= 2.6, numpy 2, pandas 3 and SciPy >= 1.13 without changing its results, and replace its
+reading and filtering of data by ours, which refuse or name what RecBole misreads or drops.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class TokenIds(UserDict):
 
 
 def remap(self: Dataset, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]) -> None:
-    """``Dataset._remap`` without ``Series.agg`` on columns of arrays, which pandas 3 hands the column as a whole.
+    """``Dataset._remap`` without ``Series.agg`` on columns of arrays, where pandas 3 passes the column as a whole.
 
-    Tokens are numbered in a column first, then across columns, so that the codes of a categorical do for its tokens.
+    Tokens are numbered in a column first, then across columns, so that a categorical's codes can stand for its tokens.
     """
     if not remap_list:
         return
@@ -127,7 +127,7 @@ def get_data_struct(self: Collector) -> DataStruct:
 
 
 def silence_warnings() -> None:
-    """Silence what RecBole's code makes newer libraries say on every run, and no user can change."""
+    """Silence warnings that RecBole's code causes in newer libraries on every run and that no user can prevent."""
     # a torch.cuda.amp.GradScaler every epoch, deprecated since torch 2.4
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp\.GradScaler.*", category=FutureWarning)
     # torch.sparse.FloatTensor, with which its graph models (LightGCN, NGCF, ...) make their adjacency matrix

@@ -1,4 +1,4 @@
-"""Words of a command line that every command reads alike: settings and files of settings."""
+"""Arguments that every command reads in the same way: settings and files of settings."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from recbole_msm4sr.core.errors import shown
 
 _KNOWLEDGE = "knowledge graphs are not read here"
 _PICKLE = "it stores pickled objects, which are not safe to read; leave it out"
-#: RecBole's settings that this harness has no use for, but for the models that declare them, and what to do instead.
+#: RecBole's settings that have no effect here, except for models that declare them, and what to do instead.
 #: RecBole's default may be given.
 WITHOUT_EFFECT = {
     "threshold": "it makes labels, and models are compared by rankings; filter interactions by val_interval",

@@ -1,4 +1,4 @@
-"""RecBole's Config with this package's models and properties, and with errors where RecBole shrugs."""
+"""RecBole's Config with this package's models and properties, and with errors where RecBole is silent."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class Config(RecBoleConfig):
         return set(self.spec.settings.model_fields) | self._without_effect().keys()
 
     def _without_effect(self) -> dict[str, str]:
-        """RecBole's settings that the harness, with this model, has no use for: what to do instead."""
+        """RecBole's settings that have no effect with this model: what to do instead."""
         every = {**harness.WITHOUT_EFFECT, **(harness.WITHOUT_EFFECT_ON_OURS if self.spec.is_ours else {})}
         others = harness.UNREAD_BY_PACKED if self.spec.is_packed else frozenset()
         read = self.spec.settings.model_fields

@@ -19,7 +19,7 @@ def knob(default: Any, description: str, paper: Any = None) -> Any:
     return Field(default, description=description, json_schema_extra={"paper": paper})
 
 
-#: Counts are kept in 32 bits here and there.
+#: Some code keeps counts in 32 bits.
 MOST = 2**31 - 1
 
 

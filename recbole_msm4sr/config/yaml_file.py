@@ -23,7 +23,7 @@ def _problem(words: str, at: Any) -> yaml.MarkedYAMLError:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without what makes a small file large, ambiguous or something else than it looks.
+    """Safe YAML without the features that make a small file large, ambiguous or different from what it seems to say.
 
     It reads 1e-3 as a number and None as nothing, as RecBole's users write them. Dates stay text. Anchors and aliases,
     tags, a key given twice and more than ``_DEEPEST`` levels are errors.

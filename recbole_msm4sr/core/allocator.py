@@ -12,8 +12,8 @@ _GIB = 1 << 30
 def keep_freed_memory() -> bool:
     """Make the C allocator reuse large blocks instead of giving them back to the system.
 
-    By default glibc maps every block above 32 MiB anew, and the system clears its pages again for every tensor of
-    every step: a sixth of a fine-tuning step's time (docs/performance.md).
+    By default glibc maps every block above 32 MiB again, and the system clears its pages for every tensor of every
+    step: a sixth of a fine-tuning step's time (docs/performance.md).
 
     Returns:
         Whether the C library took the settings; other C libraries than glibc are left alone.

@@ -19,7 +19,7 @@ _MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
 def run_command(program: str, work: Callable[[], int | None], *, if_interrupted: str = "") -> int:
     """Run a command and turn what stops it into one line on standard error.
 
-    Of several processes that fail, one after the other or because one did, the first alone says why.
+    When several processes fail, only the first prints its message.
 
     Args:
         program: its name, which begins the line.
@@ -27,14 +27,14 @@ def run_command(program: str, work: Callable[[], int | None], *, if_interrupted:
         if_interrupted: what a user can do after Ctrl-C.
 
     Returns:
-        The exit code: 0; 2 for what cannot be used or written; 130 after Ctrl-C. A reader of standard output that has
-        seen enough, as ``head`` has, is no failure.
+        The exit code: 0; 2 for what cannot be used or written; 130 after Ctrl-C. It is not a failure
+        when the reader of standard output closes it, as ``head`` does.
 
     Raises:
         Exception: whatever is a fault of the program and deserves a traceback.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no sign for a name gets an escape
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character of a name gets an escape
             stream.reconfigure(errors="backslashreplace")
     try:
         code = work() or 0
@@ -68,7 +68,7 @@ def _message_of(error: Exception) -> str | None:
 
 
 def _say(line: str) -> None:
-    """One line, whatever file names and cells of the user's hold; nothing if standard error is closed."""
+    """Print one line, even if quoted names or cells have line ends; nothing if standard error is closed."""
     try:
         print(one_line(line), file=sys.stderr, flush=True)
     except BrokenPipeError:
@@ -76,7 +76,7 @@ def _say(line: str) -> None:
 
 
 def _nobody_reads() -> bool:
-    """Whether standard output is a pipe that was closed; what is left for it goes nowhere then, at Python's end too."""
+    """Whether standard output is a pipe that was closed; the rest of the output is discarded, at exit too."""
     try:
         handle = sys.stdout.fileno()
     except (OSError, ValueError):  # not a file, as under a notebook

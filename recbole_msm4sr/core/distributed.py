@@ -1,8 +1,8 @@
 """The processes of one command: several if torchrun has started them, otherwise this one alone.
 
 They agree through torchrun's key-value store: it is there without a process group (data sets are prepared without
-torch's collectives, which give up after some minutes), and a wait may last hours. A process that dies is torchrun's
-business: it ends the others. What all processes call here they have to call equally often and in the same order.
+torch's collectives, which give up after some minutes), and a wait may last hours. If a process dies,
+torchrun ends the others. All processes must call the functions here equally often and in the same order.
 
 Training needs a process group besides, for tensors: ``joined`` makes it, ``core.gather`` uses it.
 """

@@ -22,7 +22,7 @@ from typing import Any
 
 from recbole_msm4sr.core.files import atomic_file, locked
 
-_LONGEST = 2**28  # bytes of a summary; more is none of ours
+_LONGEST = 2**28  # bytes; a larger file is not a summary
 
 
 def key_of(settings: Mapping[str, Any]) -> str:
@@ -58,7 +58,7 @@ class DoneRecord:
         write_json(self.path, {**content, "key": self.key})
 
     def lock(self, *, wait: bool = True) -> AbstractContextManager[None]:
-        """Have the work to oneself while a block runs.
+        """Keep other processes from the work while a block runs.
 
         Raises:
             InUseError: another process is busy with it, and ``wait`` is false.

@@ -154,7 +154,7 @@ def _beside(target: Path) -> Path:
 
 @contextmanager
 def naming(target: Path) -> Iterator[None]:
-    """Name the target in errors of a disk, such as one that is full, that name no file."""
+    """Add the target's name to disk errors that name no file, such as a full disk."""
     try:
         yield
     except OSError as error:

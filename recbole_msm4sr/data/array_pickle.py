@@ -235,7 +235,7 @@ class _Machine:
 
 
 class _SizedReader:
-    """A file that is never asked for more than it holds: a pickle's lengths may be anything."""
+    """A file that never reads past its end: a pickle may state any length."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self._stream, self._size = stream, size

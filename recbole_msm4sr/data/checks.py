@@ -1,4 +1,4 @@
-"""What a data set must be for training and test to mean something; refused in one line, before either."""
+"""Checks that a data set can be trained and tested on; errors of one line, before either begins."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def interaction_files(config: Any) -> list[Path]:
     """The data set's files of interactions: one, or those of ``benchmark_filename``.
 
     Raises:
-        UserError: they are not there, lack a column, or settings ask of them what cannot be.
+        UserError: they are missing, lack a column, or do not allow what the settings ask for.
     """
     folder, dataset = Path(config["data_path"]), config["dataset"]
     names = config["benchmark_filename"]
@@ -94,7 +94,7 @@ def _columns(config: Any, path: Path, source: str, needed: dict[str, str]) -> di
 def samples_negatives(config: Any) -> bool:
     """Whether training or evaluation asks what a user has not interacted with.
 
-    Ranking all items, sequential models have no use for the set that RecBole would make for every user.
+    Sequential models that rank all items do not need the set that RecBole would make for every user.
     """
     ranks_all = set(config["eval_args"]["mode"].values()) == {"full"}
     trains_on_all = config["train_neg_sample_args"]["distribution"] == "none"

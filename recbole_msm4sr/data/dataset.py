@@ -167,7 +167,7 @@ def all_interactions(dataset: Any) -> Interaction:
 
 
 def note_swapped(dataset: Any, user: NDArray[np.int64], time: NDArray[np.float64], order: NDArray[np.int64]) -> bool:
-    """Say how many neighbours in users' histories RecBole's float32 times would swap; whether there are any.
+    """Log how many neighbours in users' histories RecBole's float32 times would swap; returns whether there are any.
 
     ``order``: by user, then time.
     """

@@ -1,7 +1,7 @@
 """The files of a feature store, written and read: checked against the manifest before they are used.
 
 Writing streams rows one item at a time: memory stays at one item's rows plus the offsets, whatever the whole's size.
-Reading trusts nothing: a store may come from anywhere.
+Reading checks everything: a store may come from anywhere.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _read_tokens(folder: Path) -> list[str]:
 
 
 def _map_array(folder: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """The array that a file has to hold, mapped; what the file says of itself is compared, not believed."""
+    """The array that a file has to hold, mapped; its header is compared with what is expected, not trusted."""
     file = _regular(folder, name)
     n_bytes = dtype.itemsize * int(np.prod(shape, dtype=object))
     header_bytes = file.stat().st_size - n_bytes

@@ -102,7 +102,7 @@ def import_unisrec(
         source: the ``.feat1CLS`` (or ``.feat2CLS``, ...) file.
         out: the store to make.
         items: the ``.item2index`` file; by default the one beside ``source``.
-        dim: length of a vector. It follows from the file's size; give it to have a truncated file noticed surely.
+        dim: length of a vector. It follows from the file's size; give it so that a truncated file is always noticed.
         encoder: name of what made the vectors (UniSRec's own: ``bert-base-uncased``).
         revision: the encoder's version.
         overwrite: replace a store that is there already.
@@ -172,7 +172,7 @@ def _read_npz(path: Path) -> list[npt.NDArray[Any]]:
                 f"{path} holds a single array: save item_id, offsets and vectors with numpy.savez"
             ) from error
         raise _damaged(path, error) from error
-    except Exception as error:  # neither zipfile nor numpy promises particular exceptions for damaged files
+    except Exception as error:  # zipfile and numpy promise no particular exceptions for damaged files
         raise _damaged(path, error) from error
 
 
@@ -247,6 +247,6 @@ def _read_item2index(path: Path) -> dict[str, int]:
     if sorted(index.values()) != list(range(len(index))):
         raise UserError(
             f"{path}: the indices of its {len(index)} items must be 0 to {len(index) - 1}, each once, as UniSRec "
-            "writes them: number the items anew"
+            "writes them: number the items again"
         )
     return index

@@ -196,7 +196,7 @@ class FeatureStore:
                 f"{', ...' if absent.sum() > 3 else ''}): set allow_missing_features: true to treat them as items "
                 "without this modality, or import features that cover them"
             )
-        start = self.offsets[position]  # of no meaning where absent: those repeat 0 times below
+        start = self.offsets[position]  # no meaning where absent: those repeat 0 times below
         count = np.where(absent, 0, self.offsets[position + 1] - start)
         offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
         np.cumsum(count, out=offsets[1:])

@@ -91,7 +91,7 @@ def process(self: Any) -> None:
 
 
 def _order_by_time(self: Any) -> None:
-    """See to it that interactions come in the order of their float64 times, ties as they come.
+    """Put the interactions in the order of their float64 times, ties in the order of the file.
 
     RecBole's tensors are float32, which cannot tell times of today apart within 128 s. Its sorts are stable: what is
     sorted before keeps its order. Our sequences are made, and sorted, later.

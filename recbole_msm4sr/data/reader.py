@@ -1,7 +1,7 @@
 """The one reader of RecBole's atomic files (.inter, .item, .user): header, columns, and what is refused in them.
 
 Whatever would be misread is refused with file and line. Plain files go through ``plain_reader``, which is several
-times as fast; all others, and every file that it finds fault with, are read here line by line.
+times as fast; all others, and files in which it finds a fault, are read here line by line.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_header(
             raise UserError(f"{path}: {field} {found} in its first line: write {field}:{kind}")
     for field, kind in header.items():
         if kind not in KINDS:
-            found = f"is of the type {kind!r}, which there is not," if kind else "has no type"
+            found = f"is of the type {kind!r}, which does not exist," if kind else "has no type"
             raise UserError(
                 f"{path}: {field!r} {found} in its first line: write one of {', '.join(KINDS)} behind a colon"
             )

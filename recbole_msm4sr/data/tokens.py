@@ -1,4 +1,4 @@
-"""What can be the name of a user or an item in an atomic file and a feature store: the one check of it."""
+"""Which text can name a user or an item, in an atomic file and in a feature store alike."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def paired_p_value(one: NDArray[np.float64], other: NDArray[np.float64]) -> floa
 
 
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
-    """Corrected for their number: Holm, A Simple Sequentially Rejective Multiple Test Procedure (1979)."""
+    """p values corrected for their number: Holm, A Simple Sequentially Rejective Multiple Test Procedure (1979)."""
     corrected: dict[Name, float] = {}
     largest = 0.0
     for position, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):

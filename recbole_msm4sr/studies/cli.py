@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.name == CROSS_DOMAIN:
         checked = check(_with_settings(study, _pretrained(study, arguments.source)))
     comparison, diverged = compare(checked, out)
-    text = write_report(comparison, diverged, checked, out)  # before it is printed, whatever the terminal makes of it
+    text = write_report(comparison, diverged, checked, out)  # before it is printed, which may fail on some terminals
     print(text, end="")
     print(f"\n{out}: table.md, table.csv, table.json, report.json, plot.png", file=sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""Grids of settings: read from YAML, made fit for a model, and drawn from."""
+"""Grids of settings: read from YAML, reduced to a model's settings, and drawn from."""
 
 from __future__ import annotations
 

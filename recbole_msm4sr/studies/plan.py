@@ -1,4 +1,4 @@
-"""What is wrong with a study, found before anything is run; and all the settings that its rows come to have."""
+"""Checks of a study before anything is run, which complete the settings of its rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole_msm4sr.studies.grid import FACTORS, Grid, drawn_points, grid_of
 
 
 def check(study: Study) -> Study:
-    """Find what is wrong with a study before anything is run: a typo in the last row's settings, too.
+    """Check a study before anything is run, down to a typo in the last row's settings.
 
     Returns:
         The study with rows that have all their settings, the points to try, and the data that they read.
@@ -57,7 +57,7 @@ def _check_numbers(study: Study) -> None:
 def _with_settings(study: Study, row: Row) -> Row:
     """A row with the common settings that its model reads, and with the first stage that its model has.
 
-    Without it a baseline is weaker than it is; a row that is trained without is called so.
+    Without its first stage a baseline would look weaker than it is; a row that is trained without it says so.
     """
     row = replace(row, settings={**readable(row.model, study.dataset, study.settings), **row.settings})
     config = Config(row.model, study.dataset, config_dict=row.settings)

@@ -65,7 +65,7 @@ class RunFolder:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Hold the folder's lock while the block runs: ``clean`` removes unfinished folders that nobody holds."""
+        """Hold the folder's lock while the block runs: ``clean`` removes unfinished folders that no process holds."""
         if not is_main():
             yield
             return
@@ -129,7 +129,7 @@ def _new_folder(parent: Path) -> Path:
 
 
 class _NoTensorBoard:
-    """What RecBole's trainers ask of a TensorBoard writer, done by nobody."""
+    """A TensorBoard writer for RecBole's trainers that writes nothing."""
 
     def __init__(self, logger: logging.Logger) -> None:
         pass

@@ -126,7 +126,7 @@ class Stage:
         stored = once(self._stored_result)
         if stored is not None:
             log.info(
-                f"{self.name}: reusing {self.folder}, of the same configuration and data (reuse=false trains anew)"
+                f"{self.name}: reusing {self.folder}, of the same configuration and data (reuse=false trains it again)"
             )
             return StageResult(**{**stored, "reused": True})
         self._build()
@@ -137,7 +137,7 @@ class Stage:
                 self.trainer.resume(train_data)
                 log.info(f"{self.name}: resuming after epoch {self.trainer.start_epoch}")
             else:
-                log.info(f"{self.name}: starting anew; resume=true would continue the interrupted {self.folder}")
+                log.info(f"{self.name}: starting again; resume=true would continue the interrupted {self.folder}")
         elif self.config["resume"]:
             log.info(f"{self.name}: nothing to resume, with these settings and data no epoch has been finished")
         log.info(

@@ -131,7 +131,7 @@ class StageTrainer(SafeCheckpoints):
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"the stage {self.stage} cannot be resumed ({str(error).partition(chr(10))[0]}): delete "
-                f"{self.resume_file}, or leave resume out, and it starts anew"
+                f"{self.resume_file}, or leave resume out to start again"
             ) from error
 
     def _restore(self, content: dict[str, Any], train_data: Any) -> None:

@@ -164,7 +164,7 @@ def test_item_files_are_checked_alike(tmp_path: Path, line: str, message: str) -
     [
         ("user_id:token|item_id:token|user_id:token", "line 1: the column 'user_id' stands there twice"),
         ("user_id:token|item_id:token|user_id:float", "line 1: the column 'user_id' stands there twice"),
-        ("user_id:token|item_id:token|time:double", "'time' is of the type 'double', which there is not"),
+        ("user_id:token|item_id:token|time:double", "'time' is of the type 'double', which does not exist"),
         ("user_id:token|item_id:token|time", "'time' has no type"),
         ("user_id:token|item_id:token|", "'' has no type"),
         ("user_id:token|item_id:token:x", "'item_id' is of the type 'token:x'"),

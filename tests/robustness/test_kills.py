@@ -75,7 +75,7 @@ _CLEAN = functools.partial(main, ["clean"])
 
 CASES: dict[str, Any] = {
     "run": ([functools.partial(main, [*_RUN, "--resume"]), _CLEAN], _run_results, _tiny),
-    "run anew": ([functools.partial(main, [*_RUN, "--reuse=false"]), _CLEAN], _run_results, _tiny),
+    "run again": ([functools.partial(main, [*_RUN, "--reuse=false"]), _CLEAN], _run_results, _tiny),
     "compare": ([functools.partial(main, _COMPARE), _CLEAN], _compare_results, _tiny),
     "preparation": ([functools.partial(prepare_data, _CUSTOM)], _prepared, _raw),
 }

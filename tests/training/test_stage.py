@@ -128,7 +128,7 @@ def test_an_interrupted_stage_starts_anew_unless_asked_to_resume(run: Any, monke
         with pytest.raises(Interrupted):
             run("MSM4SR")
     log = log_of(run("MSM4SR"))
-    assert "starting anew; resume=true would continue" in log
+    assert "starting again; resume=true would continue" in log
     assert "pretrain epoch 1/2" in log
     assert "nothing to resume" in log_of(run("SASRecM", epochs=1, resume=True))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recbole_msm4sr.model.blocks.segments import segment_softmax
 
-# torch says so of all its CSR tensors, on every run, and no user can do anything about it
+# torch warns of all its CSR tensors, on every run, and no user can prevent it
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 

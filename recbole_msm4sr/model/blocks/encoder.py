@@ -41,7 +41,7 @@ class SentenceAttention(nn.Module):
         super().__init__()
         self.w1 = nn.Linear(feature_size, attention_size)
         self.w2 = nn.Linear(attention_size, 1)
-        # b1 W2 + b2 shifts all logits of an item alike, which a softmax does not see: nothing to learn, and
+        # b1 W2 + b2 shifts all logits of an item alike, which does not change a softmax: nothing to learn, and
         # DistributedDataParallel would wait for gradients that never come.
         self.w1.bias.requires_grad_(False)
         self.w2.bias.requires_grad_(False)
