@@ -1,4 +1,4 @@
-"""Command lines: what a user types, and what a user sees when it is wrong."""
+"""Command lines: what a user types, and the message when it is wrong."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_resume_is_a_flag() -> None:
         (["--model=M", "--dataset=D", "--seed=1", "--seed=2"], "given twice"),
     ],
 )
-def test_a_word_that_is_no_setting_is_refused(argv: list[str], words: str) -> None:
+def test_a_word_that_is_not_a_setting_is_refused(argv: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         parse_arguments(argv)
 

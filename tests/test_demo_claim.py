@@ -1,4 +1,4 @@
-"""The demo data set does what it is for: content helps, so MSM4SR beats SASRec."""
+"""Content helps on the demo data set: MSM4SR beats SASRec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel works away from the checkout: properties, console script, demo."""
+"""The wheel works outside the checkout: properties, console script, demo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark suite runs, in its quick size, and reports what it says it does."""
+"""The benchmark suite runs in its quick size, and reports every row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated data sets have the sizes they say, the shape of real ones, and are the same every time."""
+"""Generated data sets have the stated sizes, the shape of real ones, and the same bytes every time."""
 
 from __future__ import annotations
 

@@ -302,7 +302,7 @@ def test_a_model_like_no_other_lists_ours() -> None:
 
 
 @pytest.mark.parametrize("model", ["SASRec", "LightGCN", "MSM4SR", "GRU4Rec", "BPR", "S3Rec", "GRCN"])
-def test_every_model_is_evaluated_alike(model: str) -> None:
+def test_every_model_is_evaluated_in_the_same_way(model: str) -> None:
     config = make(model)
     assert config["eval_args"]["split"] == {"LS": "valid_and_test"}
     assert config["eval_args"]["order"] == "TO"

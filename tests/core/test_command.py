@@ -1,4 +1,4 @@
-"""What stops a command is one line and an exit code."""
+"""A command that fails ends with one line and an exit code."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_fault_of_the_program_keeps_its_traceback() -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_has_seen_enough_is_no_failure(unbuffered: str) -> None:
+def test_a_reader_that_closes_the_output_is_not_a_failure(unbuffered: str) -> None:
     script = "from recbole_msm4sr.core.command import run_command as run; exit(run('p', lambda: print('x' * 99)))"
     with subprocess.Popen(
         [sys.executable, "-c", script],

@@ -1,4 +1,4 @@
-"""One process alone, and two that torchrun starts: who does what, which GPU is whose, and what is refused."""
+"""One process alone, and two that torchrun starts: shares of the work, GPUs, and refusals."""
 
 from __future__ import annotations
 

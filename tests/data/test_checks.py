@@ -58,7 +58,7 @@ def history(data: loading.Data, user: str) -> list[str]:
 @pytest.mark.parametrize("model", ["SASRec", "LightGCN"])
 @pytest.mark.parametrize("second", [100, 279])
 def test_lines_without_user_or_item_are_left_out_and_no_others(folder: Path, model: str, second: int) -> None:
-    """RecBole takes row labels for positions: the good line behind goes, the bad one becomes [PAD]."""
+    """RecBole takes row labels for positions: it drops the good line after it, and the bad one becomes [PAD]."""
     rows = [*ROWS]
     rows[2], rows[second] = ("", *rows[2][1:]), (rows[second][0], "", rows[second][2])
     write(folder / "x.inter", rows)
@@ -151,7 +151,7 @@ SPLIT = {"benchmark_filename": ["train", "valid", "test"]}
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
 def test_split_files_are_the_parts(folder: Path, model: str) -> None:
     write_split(folder)
-    write(folder / "x.inter", ROWS[:30])  # another data set's, which nobody reads
+    write(folder / "x.inter", ROWS[:30])  # another data set's, which is not read
     data = load(folder, model, **SPLIT)
     assert len(loading.all_interactions(data.dataset)) == 280
     train, *held_out = data.parts

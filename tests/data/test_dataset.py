@@ -471,7 +471,7 @@ def test_a_store_that_lacks_items_is_refused_unless_told_otherwise(tiny_dataset:
     assert by_token == {"[PAD]": 0, **{f"i{k}": k % 3 + 1 for k in range(28)}, "i28": 0, "i29": 0}
 
 
-def test_items_of_the_store_that_nobody_bought_are_left_out(tiny_dataset: tuple[Path, str]) -> None:
+def test_items_of_the_store_without_interactions_are_left_out(tiny_dataset: tuple[Path, str]) -> None:
     data_path, name = tiny_dataset
     tokens = ["elsewhere", *[f"i{i}" for i in reversed(range(30))], "nowhere"]
     replace_store(data_path / name / "features" / "text", tokens)

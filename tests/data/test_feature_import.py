@@ -1,4 +1,4 @@
-"""Importers: published feature files come in unchanged, and no file can make the importer run its code."""
+"""Importers: published feature files are imported unchanged, and no file can make the importer run code."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_npz_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, Any
     refused(import_npz, save_npz(tmp_path, **changes), message)
 
 
-def test_npz_that_is_damaged_or_none_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_npz_and_another_file_are_refused(tmp_path: Path) -> None:
     file = save_npz(tmp_path)
     whole = file.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:-5], b"", b"no archive", pickle.dumps({"a": 1})):

@@ -135,7 +135,7 @@ def test_select_takes_arrays_of_strings_and_nothing_at_all(store: FeatureStore) 
     assert (offsets.tolist(), row_index.tolist()) == ([0], [])
 
 
-def test_select_says_which_items_are_missing_and_how_to_mend_it(store: FeatureStore) -> None:
+def test_select_says_which_items_are_missing_and_how_to_fix_it(store: FeatureStore) -> None:
     with pytest.raises(UserError) as caught:
         store.select(["b", "w", "x", "y", "z"])
     message = str(caught.value)
@@ -216,7 +216,7 @@ def test_an_existing_store_is_replaced_only_on_request(store: FeatureStore) -> N
     assert left_in(store.path.parent) == ["text"]
 
 
-def test_overwrite_never_deletes_a_folder_that_is_no_store(tmp_path: Path) -> None:
+def test_overwrite_never_deletes_a_folder_that_is_not_a_store(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "set.inter").write_text("precious")
     for target in (tmp_path / "data", tmp_path / "data" / "set.inter"):
@@ -345,7 +345,7 @@ def test_a_manifest_that_cannot_be_right_is_refused(store: FeatureStore, changes
         FeatureStore.open(store.path)
 
 
-def test_a_folder_without_readable_manifest_is_no_store(tmp_path: Path, store: FeatureStore) -> None:
+def test_a_folder_without_a_readable_manifest_is_not_a_store(tmp_path: Path, store: FeatureStore) -> None:
     with pytest.raises(UserError, match="is not a feature store"):
         FeatureStore.open(tmp_path / "nowhere")
     for text in ('{"dim": 5', "[]"):

@@ -89,7 +89,7 @@ def test_a_folder_without_stores_is_said_to_have_none(tmp_path: Path, dataset: P
         main(["info", str(tmp_path / "empty")])
     with pytest.raises(UserError, match="is not a folder"):
         main(["check", str(tmp_path / "nowhere")])
-    (dataset / "features" / "audio").mkdir()  # a modality whose store is broken must not pass unseen
+    (dataset / "features" / "audio").mkdir()  # a broken store of one modality must be reported
     with pytest.raises(UserError, match="audio is not a feature store"):
         main(["check", str(dataset)])
 

@@ -48,7 +48,7 @@ class FilteredByRecBole(Filtered):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """24 users and 20 items of 1 to 12 interactions; attributes of most of them and of some who do nothing."""
+    """24 users and 20 items of 1 to 12 interactions; attributes of most of them and of some without interactions."""
     rng = np.random.default_rng(0)
     lines = []
     for user in range(24):

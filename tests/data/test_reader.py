@@ -69,7 +69,7 @@ def test_other_separators_and_encodings_are_read(tmp_path: Path, separator: str,
     assert list(read_inter(tmp_path / "x.inter", separator=separator, encoding=encoding).columns["user_id"]) == ["ü"]
 
 
-def test_columns_that_nobody_reads_are_not_looked_into(tmp_path: Path) -> None:
+def test_columns_that_are_not_read_are_not_checked(tmp_path: Path) -> None:
     path = write(tmp_path / "x.inter", f"{INTER}|note:token|rating:float", "a|x|1|[PAD]\0|many\n")
     assert list(read_inter(path).columns) == ["user_id", "item_id", "timestamp"]
 
@@ -154,7 +154,7 @@ def test_two_stray_quotes_do_not_swallow_the_lines_between_them(tmp_path: Path) 
         ('i|"b|1||', "a quote opens a cell"),
     ],
 )
-def test_item_files_are_checked_alike(tmp_path: Path, line: str, message: str) -> None:
+def test_item_files_are_checked_in_the_same_way(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"x\.item, line 3: {message}"):
         read_item(write(tmp_path / "x.item", ITEM, f"j|b|1|a b|1 2\n{line}\n"))
 

@@ -1,4 +1,4 @@
-"""token_problem: what can name a user or an item, for every reader and writer alike."""
+"""token_problem: which text can name a user or an item, for all readers and writers."""
 
 from __future__ import annotations
 

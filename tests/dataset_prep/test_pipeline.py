@@ -233,9 +233,7 @@ def test_own_files_are_never_replaced_by_what_is_made_of_them(
     assert main([*argv, inter, f"--text={text}", "--min-user=1"]) == 0, "its own files are"
 
 
-def test_own_data_keep_their_own_rules_whatever_they_are_called(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_own_data_keep_their_own_rules_under_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     days = [("u", f"i{n}", f"2020-01-{n + 1:02}") for n in range(5)]
     inter = _table(tmp_path / "a.csv", [*days, days[0]])
     out = tmp_path / "dataset" / "Office"  # as one of the paper's
@@ -276,7 +274,7 @@ def test_vectors_of_pictures_instead_of_words(fault_server: FaultServer, tmp_pat
     assert FeatureStore.open(out / "features" / "image").n_rows > 0
 
 
-def test_a_broken_pictures_host_is_no_reason_to_lose_the_rest(
+def test_a_broken_pictures_host_does_not_lose_the_rest(
     fault_server: FaultServer, tmp_path: Path, encoders: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = _serve(fault_server, 2018)

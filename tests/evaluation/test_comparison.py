@@ -1,4 +1,4 @@
-"""The outcome of a comparison against figures worked out apart: tests, their correction, groups, unseen ranks."""
+"""The outcome of a comparison against figures computed independently: tests, their correction, groups, unseen ranks."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ def test_paired_test_of_known_numbers() -> None:
 
 
 @pytest.mark.parametrize("n_users", [1, 2, 5])
-def test_few_users_who_all_differ_alike_prove_little(n_users: int) -> None:
-    """The differences have no variance: two users who both gain 1 are two tosses of a coin, not certainty."""
+def test_equal_differences_of_few_users_prove_little(n_users: int) -> None:
+    """The differences have no variance: two users who both gain 1 prove no more than two tosses of a coin."""
     assert paired_p_value(np.ones(n_users), np.zeros(n_users)) == 0.5 ** (n_users - 1)
 
 

@@ -327,7 +327,7 @@ def finetune_scores(
 
 
 def cross_entropy(scores: Array, targets: list[int]) -> float:
-    """Eq. 13, mean over the pairs; item 0 is padding and no candidate."""
+    """Eq. 13, mean over the pairs; item 0 is padding, not a candidate."""
     return float(
         np.mean([-math.log(softmax(row[1:])[target - 1]) for row, target in zip(scores, targets, strict=True)])
     )

@@ -145,7 +145,7 @@ def test_pairs_whose_target_lacks_the_modality_leave_both_losses(ids: list[int])
     assert cmcl.item() == pytest.approx(reference.cmcl(*views, kept, 0.07), rel=1e-9)
 
 
-def test_half_of_the_targets_without_pictures_cost_nothing() -> None:
+def test_targets_without_pictures_add_nothing_to_the_loss() -> None:
     """Sequences that point exactly at their targets: the vector that 32 of 64 share would leave a loss of 1.73."""
     z = torch.eye(64, dtype=torch.float64)
     z[32:] = z[32]

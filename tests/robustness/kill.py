@@ -1,4 +1,4 @@
-"""Kills a command with SIGKILL at one of its write events, and looks at what the same command makes of the rest.
+"""Kills a command with SIGKILL at one of its write events, and checks what the same command makes of the rest.
 
 A write event is the moment before a file below the current folder is opened for writing, renamed, linked or removed,
 or a folder is made or removed. Python announces each to audit hooks, so that nothing has to be patched.
@@ -61,7 +61,7 @@ def run(command: Command, folder: Path, fatal: int | None = None) -> tuple[int, 
     """Run a command in ``folder``, in a process of its own.
 
     Args:
-        fatal: the write event that it does not survive, counted from 0.
+        fatal: the write event at which it is killed, counted from 0.
 
     Returns:
         Its exit code, -9 where it was killed, and the number of write events that it survived.
@@ -100,7 +100,7 @@ def check(
     """Kill the first of ``commands`` at its events, run all of them to their end, and compare what they leave.
 
     Args:
-        commands: the one to kill, which is given again afterwards, and whatever is to follow.
+        commands: the one to kill, which is run again afterwards, and the commands that follow.
         results: what has to be the same, killed or not.
         prepare: fills a new folder with the inputs.
         every: 1 for every event, 2 for every second, ...

@@ -1,4 +1,4 @@
-"""Damaged files that a run left: reused as they were, made again, or refused by name. Never believed."""
+"""Damaged files that a run left: reused as they were, made again, or refused by name; never used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Killed at any moment, a command loses nothing: given again it ends with the results of one that was never killed."""
+"""A command killed at any moment loses nothing: run again, it gives the results of one that was never killed."""
 
 from __future__ import annotations
 

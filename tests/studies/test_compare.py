@@ -187,7 +187,7 @@ def test_less_is_better_where_recbole_says_so(tiny_dataset: Tiny) -> None:
 
 
 def test_another_checkpoint_to_start_from_makes_another_cell(tiny_dataset: Tiny, tmp_path: Path) -> None:
-    """Where a checkpoint lies says nothing, what it holds everything."""
+    """A checkpoint counts by its content, not by its path."""
     (tmp_path / "a.pth").write_bytes(b"one")
     (tmp_path / "b.pth").write_bytes(b"another")
     (tmp_path / "c.pth").write_bytes(b"one")

@@ -29,7 +29,7 @@ def test_no_more_points_than_there_are() -> None:
     assert drawn_points({}, 3, seed=1) == []
 
 
-def test_the_papers_grid_is_drawn_from_as_ever() -> None:
+def test_the_papers_grid_is_drawn_from_as_in_earlier_versions() -> None:
     """A study that goes on must find the points that it has tried."""
     grid = read_grid(PROPERTIES / "study" / "grid.yaml")[""]
     names = ("learning_rate", "train_batch_size", "weight_decay")

@@ -1,4 +1,4 @@
-"""What a command line makes of a study, and the mistakes that are found before anything is run."""
+"""Studies read from command lines, and mistakes found before anything is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes on one ``--out``: they part the work, and survive each other's sudden end."""
+"""Several processes on one ``--out``: they share the work, and survive when one of them is killed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_two_processes_share_one_comparison_and_a_killed_one_is_replaced(tiny_da
 
     doomed = _start(_command(tiny_dataset, "killed"))
     deadline = time.monotonic() + 120
-    while not list(Path("saved-killed").rglob("MSM4SRPretrain*/progress.pth")):  # in the midst of pre-training
+    while not list(Path("saved-killed").rglob("MSM4SRPretrain*/progress.pth")):  # while it pre-trains
         assert doomed.poll() is None, doomed.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""``msm4sr study``: the paper's experiments run from end to end on a tiny data set, and find what they should."""
+"""``msm4sr study``: the paper's experiments run from end to end on a tiny data set, with the expected rows."""
 
 from __future__ import annotations
 

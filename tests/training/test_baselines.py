@@ -1,4 +1,4 @@
-"""The baselines of our own from data to test table: they learn, in every variant."""
+"""Our baselines from data to test table: they learn, in every variant."""
 
 from __future__ import annotations
 

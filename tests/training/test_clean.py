@@ -1,4 +1,4 @@
-"""What killed commands left is removed, and what is of use or in use is not."""
+"""``clean`` removes what killed commands left, and nothing that is useful or in use."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def test_resuming_recbole_and_general_models_is_exact_too(
     assert same(weights(resumed), weights(run(model, epochs=4, reuse=False)))
 
 
-def test_an_interrupted_stage_starts_anew_unless_asked_to_resume(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_stage_starts_again_unless_asked_to_resume(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         interrupt_after(1, "pretrain", patch)
         with pytest.raises(Interrupted):
@@ -215,7 +215,7 @@ def kill_at(event: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_finished_stage_survives_training_anew_until_its_weights_are_replaced(
+def test_a_finished_stage_survives_training_again_until_its_weights_are_replaced(
     run: Any, resume: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"epochs": 2, "hidden_size": 8, "eval_step": 2}

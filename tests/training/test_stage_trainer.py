@@ -39,7 +39,7 @@ def test_a_loop_that_would_be_float16_is_refused(tiny_dataset: tuple[Path, str])
 
 @pytest.mark.parametrize("model", ["SASRec", "LightGCN", "GRCN"])
 def test_a_stage_resumes_on_another_device(tiny_dataset: tuple[Path, str], model: str) -> None:
-    """Only a GPU's memory can be moved to here, and it is not there: 'meta' stands for it, as the place to load to."""
+    """No GPU is needed: the device 'meta' stands for one, as the place to load to."""
     trainer, train = build(tiny_dataset, model, epochs=1)
     trainer.fit(train)
     expected = train.generator.get_state(), torch.get_rng_state()

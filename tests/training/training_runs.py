@@ -47,7 +47,7 @@ def interrupt_after(epochs: int, stage: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def script_validation(scores: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let validation find the given recall@20 after each epoch, whatever a processor's arithmetic makes of it."""
+    """Let validation find the given recall@20 after each epoch, on any processor."""
     evaluate = StageTrainer.evaluate
 
     def scripted(self: StageTrainer, eval_data: Any, load_best_model: bool = True, **more: Any) -> Any:

@@ -66,7 +66,7 @@ def test_a_folder_has_its_name_and_a_digest_of_its_weights(trained_clip: Path, t
 
 
 @pytest.mark.parametrize("encoder", [Clip, ResNet])
-def test_what_is_no_such_model_is_a_clear_error(
+def test_a_folder_that_is_not_such_a_model_is_a_clear_error(
     encoder: type[PictureEncoder], tmp_path: Path, trained_clip: Path, random_resnet: Path
 ) -> None:
     (tmp_path / "empty").mkdir()

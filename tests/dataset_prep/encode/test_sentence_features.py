@@ -129,7 +129,7 @@ def test_a_pictures_words_become_one_sentence(tmp_path: Path) -> None:
     assert dict(keyword_sentences(path)) == {"1": ["red mug", "lid"], "2": []}
 
 
-def test_keywords_that_are_no_lists_of_words_are_named_by_line(tmp_path: Path, encoder: CountingEncoder) -> None:
+def test_keywords_that_are_not_lists_of_words_are_named_by_line(tmp_path: Path, encoder: CountingEncoder) -> None:
     path = tmp_path / "image_keywords.jsonl"
     path.write_text('{"item_id": "1"}\n{"item_id": "2", "keywords": ["mug"]}\n', encoding="utf-8")
     with pytest.raises(UserError, match=r"image_keywords\.jsonl:2: \"keywords\" must be"):

@@ -62,7 +62,7 @@ def test_other_formats_never_reach_their_readers(kind: str) -> None:
     assert refused(encoded(noise(), kind)).reason == "not a JPEG, PNG, GIF, WebP or BMP picture"
 
 
-def test_a_page_is_no_picture_and_the_message_shows_its_beginning() -> None:
+def test_a_page_is_not_a_picture_and_the_message_shows_its_beginning() -> None:
     bad = refused(b"<!DOCTYPE html><title>Not found</title>")
     assert (bad.reason, "DOCTYPE" in bad.detail) == ("not a JPEG, PNG, GIF, WebP or BMP picture", True)
     refused(b"")
@@ -179,7 +179,7 @@ def test_too_many_bytes_are_refused() -> None:
     assert refused(body.ljust(20_000_001, b"\0")).reason == "too large"
 
 
-def test_whatever_is_damaged_ends_as_a_bad_picture() -> None:
+def test_any_damage_ends_as_a_bad_picture() -> None:
     dice = random.Random(7)
     exif = Image.Exif()
     exif[0x0112] = 6

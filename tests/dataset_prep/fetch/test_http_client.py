@@ -230,7 +230,7 @@ def test_what_cannot_be_asked_is_permanent(fault_server: FaultServer, url: str, 
         b"HTTP/1.1 799 Odd\r\nContent-Length: 0\r\n\r\n",
     ],
 )
-def test_an_answer_that_is_no_http_is_an_ordinary_failure(fault_server: FaultServer, answer: bytes) -> None:
+def test_an_answer_that_is_not_http_is_an_ordinary_failure(fault_server: FaultServer, answer: bytes) -> None:
     def nonsense(handler: Any) -> None:
         handler.wfile.write(answer)
         handler.close_connection = True

@@ -290,7 +290,7 @@ def test_a_file_that_will_not_fit_is_not_begun(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_connection_that_only_trickles_is_opened_anew(fault_server: FaultServer, tmp_path: Path) -> None:
+def test_a_connection_that_only_trickles_is_opened_again(fault_server: FaultServer, tmp_path: Path) -> None:
     slow = ranged(DATA, block=1000, interval=0.02)
     get(fault_server.serve("/a.gz", slow, ranged(DATA)), tmp_path / "a.gz", patience=0.3)
     assert (tmp_path / "a.gz").read_bytes() == DATA

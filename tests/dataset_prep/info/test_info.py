@@ -152,7 +152,7 @@ def test_disk_is_what_the_files_take(layout: Layout) -> None:
     assert list(disk.values()) == sorted(disk.values(), reverse=True)
 
 
-def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a folder"):
         describe(Layout.of(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
@@ -192,7 +192,7 @@ def test_figures_read_well() -> None:
     assert displayable("a" * 12, 10) == "aaaaaaaaaa… (12 characters)"
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(layout: Layout) -> None:
+def test_a_reader_that_closes_the_output_is_not_an_error(layout: Layout) -> None:
     """As in ``... | head -1``."""
     command = [sys.executable, "-m", "dataset_prep", "info", str(layout.root)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

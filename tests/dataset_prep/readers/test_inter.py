@@ -26,7 +26,7 @@ def test_items_come_in_the_order_of_their_first_appearance(tmp_path: Path) -> No
         (b"user_id:token\titem_id:token\nu\t\xff\n", r"d\.inter, line 2: is not utf-8"),
     ],
 )
-def test_what_is_no_file_of_interactions_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_one_of_interactions_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "d.inter"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):

@@ -126,7 +126,7 @@ def test_2023_main_category_and_details_stand_in_for_what_is_missing(tmp_path: P
 
 
 @pytest.mark.parametrize("details", ["no JSON {", "[1]", "[" * 100_000, "\ud800", 3, None], ids=lambda x: str(x)[:9])
-def test_2023_details_of_no_use_are_left_alone(tmp_path: Path, details: object) -> None:
+def test_useless_details_of_2023_are_ignored(tmp_path: Path, details: object) -> None:
     assert one_2023(tmp_path, title="t", details=details) == Item("B1", title="t")
 
 

@@ -144,7 +144,7 @@ def test_a_stray_quote_costs_its_own_line_alone(tmp_path: Path, lines: list[str]
     assert rejected.examples[0] == f"{tmp_path / 't'}:2: not valid CSV (a quote is not closed)"
 
 
-def test_a_stray_quote_in_a_column_that_is_not_read_takes_no_lines_along(tmp_path: Path) -> None:
+def test_a_stray_quote_in_a_column_that_is_not_read_loses_no_lines(tmp_path: Path) -> None:
     events, rejected = read(tmp_path / "t", 'user,item,title,time\nu,i,"24 inch,1\nu,j,x,2\nu,k,"9 inch,3\nu,l,,4\n')
     assert [item for _, item, _ in events] == ["j", "l"]
     assert rejected.total == 2

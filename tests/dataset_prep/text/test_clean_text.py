@@ -68,7 +68,7 @@ def test_entities_become_characters_even_when_escaped_twice(raw: str, expected: 
         (" many\t \u00a0\u3000spaces  ", "many spaces"),
     ],
 )
-def test_invisible_and_broken_characters_are_mended(raw: str, expected: str) -> None:
+def test_invisible_and_broken_characters_are_fixed(raw: str, expected: str) -> None:
     assert cleaned(raw) == [expected]
 
 
@@ -181,7 +181,7 @@ def test_boilerplate_is_recognised(sentence: str) -> None:
 @pytest.mark.parametrize(
     "sentence", ["Features a wide brim.", "Product description on the back.", "Ships in 2 days.", "The FDA likes tea."]
 )
-def test_sentences_about_the_product_are_no_boilerplate(sentence: str) -> None:
+def test_sentences_about_the_product_are_not_boilerplate(sentence: str) -> None:
     assert not is_boilerplate(sentence)
 
 

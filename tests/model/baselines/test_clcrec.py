@@ -109,7 +109,7 @@ def test_items_without_features_share_one_learned_content() -> None:
 
 
 def test_users_learn_from_contents_too() -> None:
-    """With every ID replaced, users and encoder learn of one another, and item IDs from the other contrast alone."""
+    """With every ID replaced, users and encoder learn from each other, and item IDs from the other contrast alone."""
     model = make_model(replacement_prob=1.0)
     _, user_item, _ = model.calculate_loss(triples())
     user_item.backward()

@@ -162,7 +162,7 @@ def test_the_recurrent_unit_runs_in_float32_where_bf16_is_not_native_and_says_so
     model = MVRNN(make_config("MVRNN", precision="bf16"), make_dataset())
     seen: list[bool] = []
     model.units[0].register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
-    model.units[0].forward = lambda x: (x.float(), None)  # whatever this processor has
+    model.units[0].forward = lambda x: (x.float(), None)  # on any processor
     for _ in range(2):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             sum(model.calculate_loss(packed_batch())).backward()

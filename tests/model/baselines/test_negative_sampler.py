@@ -1,4 +1,4 @@
-"""Negatives: never the user's own, never what nobody has bought, all others alike."""
+"""Negatives: never the user's own items, never items without interactions, all others equally often."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from recbole_msm4sr.model.blocks.side_information import AttributeEmbedding, Fea
 def make_attribute(name: str) -> AttributeEmbedding:
     attribute = randomise(AttributeEmbedding(torch.tensor(VALUES_OF_ITEM[name]), N_VALUES[name], 4))
     with torch.no_grad():
-        attribute.embedding.weight[0] = torch.nan  # whatever padding has, it is never read
+        attribute.embedding.weight[0] = torch.nan  # padding's value is never read
     return attribute
 
 

@@ -45,7 +45,7 @@ def test_dropout_hides_features_from_the_experts_and_not_from_the_gate(monkeypat
     adaptor.experts.weight.zero_()
     adaptor.experts.weight[:, 0] = 1  # every expert sees the first feature alone
     adaptor.shift.zero_()
-    ratio = adaptor(rows)[:, 0] / rows[:, 0]  # the gates sum to one, whatever they are
+    ratio = adaptor(rows)[:, 0] / rows[:, 0]  # the gates always sum to one
     assert {round(x, 9) for x in ratio.tolist()} == {0.0, 2.0}
 
 
