@@ -148,14 +148,16 @@ def own_device(device: str | None = None) -> str:
     except RuntimeError as error:
         raise UserError(f"there is no device {chosen!r}: give cpu, cuda, or cuda:1") from error
     if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"the device {chosen} is not here: torch finds no GPU; leave the device out, or give cpu")
+        raise UserError(f"the device {chosen} is not available: torch finds no GPU; leave the device out, or give cpu")
     if kind not in ("cpu", "cuda"):
         try:
             torch.zeros(1, device=chosen).item()
         except (RuntimeError, NotImplementedError, AssertionError) as error:
             raise UserError(f"the device {chosen} cannot be used here: give cpu, cuda, or cuda:1") from error
     if kind == "cuda" and (torch.device(chosen).index or 0) >= torch.cuda.device_count():
-        raise UserError(f"the device {chosen} is not here: there are {torch.cuda.device_count()} GPUs, from cuda:0")
+        raise UserError(
+            f"the device {chosen} is not available: there are {torch.cuda.device_count()} GPUs, from cuda:0"
+        )
     if chosen == "cuda" and world_size() > 1:
         return f"cuda:{int(os.environ['LOCAL_RANK']) % max(1, torch.cuda.device_count())}"
     return chosen

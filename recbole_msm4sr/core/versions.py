@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """The version of each package, ``not installed`` for one that is not here."""
+    """The version of each package, or ``not installed``."""
     return {name: _version(name) for name in packages}
 
 

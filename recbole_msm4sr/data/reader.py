@@ -76,7 +76,7 @@ def read_header(
     for cell in line.split(form.separator):
         field, _, kind = cell.partition(":")
         if field in header:
-            raise UserError(f"{path}, line 1: the column {field!r} stands there twice: rename or remove one")
+            raise UserError(f"{path}, line 1: the column {field!r} occurs twice: rename or remove one")
         header[field] = kind
     for field, kind in (needed or {}).items():
         if field not in header:

@@ -1,4 +1,4 @@
-"""Groups of users: by the length of their history (figure 4), by how often their target was trained on."""
+"""Groups of users: by the length of their history (figure 4), and by how often training has seen their target."""
 
 from __future__ import annotations
 

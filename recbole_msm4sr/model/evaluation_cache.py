@@ -1,4 +1,4 @@
-"""What an evaluation computes from a model's weights, computed once and not for every batch."""
+"""Tensors that an evaluation computes from a model's weights once, and not for every batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EvaluationCache(nn.Module):
     _kept_tensors: tuple[Tensor, ...] | None = None
 
     def _kept(self, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """What ``make`` returns; asked again in the same evaluation, the same tensors."""
+        """What ``make`` returns; the same tensors for further calls in one evaluation."""
         if self._kept_tensors is not None:
             return self._kept_tensors
         tensors = make()

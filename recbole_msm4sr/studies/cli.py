@@ -24,8 +24,8 @@ from recbole_msm4sr.studies.plan import check, readable
 CROSS_DOMAIN = "cross-domain"
 _SETTINGS = (
     "Further --key=value are settings of all rows that read them, --LABEL.key=value of one; values are YAML. "
-    "--config_files=a.yaml b.yaml are files of common settings. What is "
-    "done already, in --out, is not done again, and several processes may work on one --out."
+    "--config_files=a.yaml b.yaml are files of common settings. Finished "
+    "runs in --out are not repeated, and several processes may work on one --out."
 )
 
 

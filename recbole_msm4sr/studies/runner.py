@@ -46,7 +46,7 @@ class Task:
 
 
 def compare(study: Study, out: Path) -> tuple[Comparison, list[str]]:
-    """Carry out a study that ``plan.check`` has completed; what ``out`` holds of it already is not done again.
+    """Carry out a study that ``plan.check`` has completed; runs that ``out`` holds already are not repeated.
 
     Returns:
         The comparison, and the labels of rows that diverged whatever the setting or the seed.

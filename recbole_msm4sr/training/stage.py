@@ -167,7 +167,7 @@ class Stage:
         return outcome
 
     def _stored_result(self) -> dict[str, Any] | None:
-        """What a finished run of this very stage left, if it is to be reused; its weights must be those of then."""
+        """The result of a finished run of this stage, if it may be reused and its weights have not changed since."""
         if not self.config["reuse"] or not self.record.path.exists():
             return None
         stored = self.record.read()

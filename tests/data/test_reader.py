@@ -162,8 +162,8 @@ def test_item_files_are_checked_in_the_same_way(tmp_path: Path, line: str, messa
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("user_id:token|item_id:token|user_id:token", "line 1: the column 'user_id' stands there twice"),
-        ("user_id:token|item_id:token|user_id:float", "line 1: the column 'user_id' stands there twice"),
+        ("user_id:token|item_id:token|user_id:token", "line 1: the column 'user_id' occurs twice"),
+        ("user_id:token|item_id:token|user_id:float", "line 1: the column 'user_id' occurs twice"),
         ("user_id:token|item_id:token|time:double", "'time' is of the type 'double', which does not exist"),
         ("user_id:token|item_id:token|time", "'time' has no type"),
         ("user_id:token|item_id:token|", "'' has no type"),

@@ -92,7 +92,7 @@ def test_what_cannot_work_is_said_before_any_work(tmp_path: Path, capsys: pytest
         ("--device=gpu", "there is no device 'gpu'"),
         ("--device=meta", "the device meta cannot be used here"),
         ("--device=xpu", "the device xpu cannot be used here"),
-        ("--device=cuda:99", "the device cuda:99 is not here"),
+        ("--device=cuda:99", "the device cuda:99 is not available"),
         ("--inter=gone.csv", "gone.csv is not a file"),
         ("--text=gone.jsonl", "gone.jsonl is not a file"),
         ("--keywords=gone.jsonl", "gone.jsonl is not a file"),

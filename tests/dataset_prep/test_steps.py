@@ -1,4 +1,4 @@
-"""``run_step``: what is done is not done again, what has changed is."""
+"""``run_step``: finished steps are skipped, changed ones run again."""
 
 from __future__ import annotations
 

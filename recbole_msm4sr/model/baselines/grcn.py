@@ -24,7 +24,7 @@ from recbole_msm4sr.model.blocks.side_information import FeatureProjection
 
 
 class GRCN(MultimodalGeneralRecommender):
-    """Contents say how far an edge is to be trusted; ID embeddings spread along the edges that are.
+    """Contents weigh the edges; ID embeddings spread along the weighted edges.
 
     A ``ContentGraph`` a modality gives contents of users and items, and the affinity of the two ends of every edge.
     An edge's weight is the largest, over the modalities, of its affinity times a learned confidence of the sending node

@@ -23,7 +23,7 @@ from recbole_msm4sr.model.blocks.transformer import PostNormBlock
 class DecoupledTransformer(nn.Module):
     """LayerNorm and dropout, then ``n_layers`` post-norm blocks of decoupled attention and feed-forward.
 
-    Rows are left-aligned, so causality alone keeps padding out of every real position's sight.
+    Rows are left-aligned, so the causal mask alone hides padding from every real position.
 
     Args:
         hidden_size: d_0, of items and positions.

@@ -1,4 +1,4 @@
-"""What a model knows of an item beside its ID, as one vector an item: attributes, and means of feature rows."""
+"""Side information of items, one vector an item: attributes, and means of feature rows."""
 
 from __future__ import annotations
 

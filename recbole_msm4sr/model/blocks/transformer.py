@@ -15,7 +15,7 @@ class CausalTransformer(nn.Module):
     """Positions, LayerNorm and dropout, then ``n_layers`` post-norm blocks of self-attention and feed-forward.
 
     The same function as RecBole's SASRec encoder (``recbole.model.layers.TransformerEncoder`` behind a position
-    embedding). Rows are left-aligned, so causality alone keeps padding out of every real position's sight.
+    embedding). Rows are left-aligned, so the causal mask alone hides padding from every real position.
 
     Args:
         hidden_size: d_0, a multiple of ``n_heads``.

@@ -91,7 +91,7 @@ def test_two_processes_and_an_interrupted_run_make_the_same_store(
         "the earlier store is as it was"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(ResNet, "encode", None)  # what is done is not done again
+        patch.setattr(ResNet, "encode", None)  # finished shards are not computed again
         _encode(drawn_layout, resnet)
     assert FeatureStore.open(drawn_layout.features("image")).fingerprint == fingerprint
 
