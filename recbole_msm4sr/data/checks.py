@@ -105,12 +105,10 @@ def check_parts(config: Any, dataset: Any, parts: list[Any]) -> None:
     """Refuse data on which RecBole would fail, or never come to an end, after or during training.
 
     Raises:
-        UserError: a part of the split is missing or empty, there are fewer items than ``topk`` asks for, or a user
+        UserError: a part of the split is empty, there are fewer items than ``topk`` asks for, or a user
             who leaves no item for a negative.
     """
     where = f"data set {config['data_path']}"
-    if len(parts) != 3:
-        raise UserError(f"eval_args: split must give three parts, train, validation and test, not {len(parts)}")
     for place, name in ((1, "validation"), (2, "test"), (0, "training")):
         if len(parts[place]) == 0:
             raise UserError(

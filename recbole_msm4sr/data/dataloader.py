@@ -39,8 +39,6 @@ class PackedDataLoader:
         rows = dataset.inter_feat
         if not isinstance(rows, SequenceInteraction):
             raise UserError("packed training needs the leave-one-out split: eval_args: {split: {LS: valid_and_test}}")
-        if len(rows) == 0:
-            raise UserError("the training part is empty: every user needs at least two interactions")
         self.items = rows.flat[dataset.iid_field].numpy()
         self.fields = (
             getattr(dataset, f"{dataset.iid_field}_list_field"),

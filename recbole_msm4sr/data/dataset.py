@@ -247,20 +247,8 @@ class VectorisedSequentialDataset(SequentialDataset):
         return [self.copy(rows.of(torch.from_numpy(position[file[position] == k]))) for k in range(3)]
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[VectorisedSequentialDataset]:
-        """RecBole's leave-one-out split; ``leave_one_mode`` is valid_and_test, valid_only or test_only."""
-        if group_by is None:
-            raise ValueError("leave one out strategy require a group field")
+        """RecBole's leave-one-out split, by user, of mode valid_and_test: the settings allow no other."""
         rows = self.inter_feat
-        pairs = rows.user.numpy(), rows.first_pairs().numpy()
-        empty = np.empty(0, dtype=np.int64)
-        if leave_one_mode == "valid_and_test":
-            parts = sequences.leave_one_out(*pairs, 2)
-        elif leave_one_mode == "valid_only":
-            parts = [*sequences.leave_one_out(*pairs, 1), empty]
-        elif leave_one_mode == "test_only":
-            train, test = sequences.leave_one_out(*pairs, 1)
-            parts = [train, empty, test]
-        else:
-            raise NotImplementedError(f"The leave_one_mode [{leave_one_mode}] has not been implemented.")
+        parts = sequences.leave_one_out(rows.user.numpy(), rows.first_pairs().numpy())
         self._drop_unused_col()
         return [self.copy(rows.of(torch.from_numpy(part))) for part in parts]

@@ -12,7 +12,6 @@ An item may have 0 rows: it is known, but lacks this modality.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_msm4sr.core.done import key_of
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import atomic_folder, sha256_of_file
 from recbole_msm4sr.data.feature_files import (
@@ -158,7 +158,7 @@ class FeatureStore:
     def fingerprint(self) -> str:
         """Hex SHA-256 of what the store holds (tokens, offsets, values, dim), wherever it lies."""
         identity = {"checksums": {name: self.manifest["checksums"][name] for name in DATA_FILES}, "dim": self.dim}
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        return key_of(identity)
 
     def rows_of(self, token: str) -> npt.NDArray[np.float16]:
         """The item's vectors, float16 ``[r, dim]``, a view into the file.

@@ -101,8 +101,8 @@ def first_inputs(user: Int, first: Int, next_position: Int, max_length: int) -> 
     return np.maximum(start, next_position - max_length, out=start)
 
 
-def leave_one_out(user: Int, begin: Int, n_held_out: int) -> list[Int]:
-    """RecBole's leave-one-out: the last pairs of every user are held out, the others train.
+def leave_one_out(user: Int, begin: Int) -> tuple[Int, Int, Int]:
+    """RecBole's leave-one-out: the last two pairs of every user are held out, the others train.
 
     Users come in the order of their first pair, a user's pairs in that of the flat array. A user keeps at least one
     training pair: with fewer pairs than parts, the last part (test) is served first.
@@ -110,15 +110,13 @@ def leave_one_out(user: Int, begin: Int, n_held_out: int) -> list[Int]:
     Args:
         user: owner of every interaction, int64 ``[T]``, each user's interactions adjacent.
         begin: next positions of all users' first pairs, in order of time; int64 ``[users with a pair]``.
-        n_held_out: 2 for validation and test, 1 for one of them.
 
     Returns:
-        The next positions of ``n_held_out + 1`` parts: train, then the held-out parts.
+        The next positions of three parts: train, valid, test.
     """
     n_pairs = np.bincount(user)[user[begin]] - 1
-    end, held_out = begin + n_pairs, np.minimum(n_held_out, n_pairs - 1)
-    train = ranges(begin, n_pairs - held_out)
-    return [train, *(end[held_out >= k] - k for k in range(n_held_out, 0, -1))]
+    end, held_out = begin + n_pairs, np.minimum(2, n_pairs - 1)
+    return ranges(begin, n_pairs - held_out), end[held_out >= 2] - 2, end[held_out >= 1] - 1
 
 
 def ranges(start: Int, length: Int) -> Int:

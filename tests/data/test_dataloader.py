@@ -220,14 +220,6 @@ def test_a_training_part_with_gaps_is_refused(data_path: Path) -> None:
         PackedDataLoader(config, with_gaps)
 
 
-def test_an_empty_training_part_is_refused(data_path: Path) -> None:
-    config = make_config(data_path, "long")
-    train = VectorisedSequentialDataset(config).build()[0]
-    nothing = train.copy(train.inter_feat.take(slice(0, 0)))
-    with pytest.raises(UserError, match="the training part is empty"):
-        PackedDataLoader(config, nothing)
-
-
 # --- several processes
 
 

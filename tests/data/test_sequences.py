@@ -53,14 +53,14 @@ def naive_prefixes(user: np.ndarray, max_length: int) -> list[tuple[int, int]]:
     return pairs
 
 
-def naive_leave_one_out(user: np.ndarray, n_held_out: int) -> list[list[int]]:
+def naive_leave_one_out(user: np.ndarray) -> list[list[int]]:
     """RecBole's loops (Dataset._grouped_index and _split_index_by_leave_one_out)."""
     groups: dict[int, list[int]] = {}
     for row, owner in enumerate(user):
         groups.setdefault(owner, []).append(row)
-    parts: list[list[int]] = [[] for _ in range(n_held_out + 1)]
+    parts: list[list[int]] = [[], [], []]
     for rows in groups.values():
-        held_out = min(n_held_out, len(rows) - 1)
+        held_out = min(2, len(rows) - 1)
         parts[0] += rows[: len(rows) - held_out]
         for k in range(held_out):
             parts[k - held_out].append(rows[len(rows) - held_out + k])
@@ -148,23 +148,20 @@ def test_users_without_a_next_item_have_no_prefixes(user: list[int]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("n_held_out", [1, 2])
-def test_leave_one_out_is_recboles_with_users_interleaved(seed: int, n_held_out: int) -> None:
+def test_leave_one_out_is_recboles_with_users_interleaved(seed: int) -> None:
     rng = np.random.default_rng(seed)
     user = np.repeat(rng.permutation(100)[:40], rng.integers(1, 8, 40))
     target, first = sequences.prefixes(user)
     owner = rng.permutation(user[target])  # of the pairs in order of time
     target[np.argsort(owner, kind="stable")] = target[np.argsort(user[target], kind="stable")]
-    parts = sequences.leave_one_out(user, target[first[user[target]] == target - 1], n_held_out)
-    assert [part.tolist() for part in parts] == [
-        target[rows].tolist() for rows in naive_leave_one_out(user[target], n_held_out)
-    ]
+    parts = sequences.leave_one_out(user, target[first[user[target]] == target - 1])
+    assert [part.tolist() for part in parts] == [target[rows].tolist() for rows in naive_leave_one_out(user[target])]
     assert sorted(np.concatenate(parts).tolist()) == sorted(target.tolist())
 
 
 def test_short_users_train_first_and_test_second() -> None:
     user = np.array([9, 9, 5, 5, 5, 3, 3, 3, 3, 1, 1, 1, 1, 1, 7])
-    train, valid, test = sequences.leave_one_out(user, np.array([1, 3, 6, 10]), 2)
+    train, valid, test = sequences.leave_one_out(user, np.array([1, 3, 6, 10]))
     assert train.tolist() == [1, 3, 6, 10, 11]
     assert valid.tolist() == [7, 12]
     assert test.tolist() == [4, 8, 13]
@@ -172,7 +169,7 @@ def test_short_users_train_first_and_test_second() -> None:
 
 def test_leave_one_out_of_nothing_is_nothing() -> None:
     nothing = np.array([], dtype=np.int64)
-    assert [len(part) for part in sequences.leave_one_out(nothing, nothing, 2)] == [0, 0, 0]
+    assert [len(part) for part in sequences.leave_one_out(nothing, nothing)] == [0, 0, 0]
 
 
 # --- cut_windows
