@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from recbole_msm4sr.core.files import atomic_file
+from recbole_msm4sr.core.files import atomic_text
 
 #: Units of which more is better; of all others (s, MiB, ...) less is.
 _RATES = frozenset({"pairs/s", "users/s", "sentences/s", "images/s"})
@@ -71,8 +71,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def write_json(rows: Sequence[Row], path: Path) -> None:
     """Write the rows as a JSON list; whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps([row.as_dict() for row in rows], indent=2) + "\n", encoding="utf-8")
+    with atomic_text(path) as file:
+        file.write(json.dumps([row.as_dict() for row in rows], indent=2) + "\n")
 
 
 def _figure(value: float | None) -> str:

@@ -28,7 +28,7 @@ from dataset_prep.progress import progress_bar
 from dataset_prep.readable import displayable, size_as_text
 from dataset_prep.readers.jsonl import read_records, record_keywords
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import atomic_file
+from recbole_msm4sr.core.files import atomic_text
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +106,8 @@ def write_gallery(
         seed=seed,
         items=shown,
     )
-    with atomic_file(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    with atomic_text(target) as file:
+        file.write(page)
     logger.info("%s: %d of %d items, %s", target, len(shown), len(inventory.items), size_as_text(len(page.encode())))
     if failed:
         logger.warning("%d pictures cannot be shown: %s", failed.total(), dict(failed.most_common()))

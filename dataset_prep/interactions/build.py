@@ -16,7 +16,7 @@ from dataset_prep.progress import progress_bar
 from dataset_prep.readers.events import Event
 from dataset_prep.readers.rejected import Rejected
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import atomic_file
+from recbole_msm4sr.core.files import atomic_text
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +116,7 @@ def _nearest(table: EventTable, reference: Sizes, candidates: list[Rules]) -> tu
 
 def _write(layout: Layout, batches: Iterable[list[Event]], n_events: int) -> None:
     with (
-        atomic_file(layout.interactions) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="\n") as file,
+        atomic_text(layout.interactions) as file,
         progress_bar(n_events, " lines", "writing", unit_scale=True) as bar,
     ):
         file.write(HEADER)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from dataset_prep.readers.lines import read_lines
 from dataset_prep.readers.rejected import ReasonError, Rejected
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import atomic_file
+from recbole_msm4sr.core.files import atomic_text
 from recbole_msm4sr.data.tokens import token_problem
 
 Made = TypeVar("Made")
@@ -104,7 +104,7 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[tuple[str, str, dict[
 
 def write_records(path: str | os.PathLike[str], records: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines, UTF-8, through a temporary file: the file is whole or is not there."""
-    with atomic_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    with atomic_text(path) as file:
         file.writelines(map(json_line, records))
 
 

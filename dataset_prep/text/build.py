@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import islice
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from dataset_prep.layout import Layout
 from dataset_prep.readers.items import Item
@@ -18,7 +17,7 @@ from dataset_prep.text.attributes import HEADER, AttributeFigures, attributes_of
 from dataset_prep.text.sentences import MAX_SENTENCES, sentences_of
 from dataset_prep.text.workers import ordered_map
 from recbole_msm4sr.core.errors import UserError
-from recbole_msm4sr.core.files import atomic_file
+from recbole_msm4sr.core.files import atomic_text
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def build_text(
     tally, attributes = _Tally(), AttributeFigures()
     with ExitStack() as stack:
         text, sources, item_file = (
-            stack.enter_context(_writing(path)) for path in (layout.sentences, layout.picture_sources, layout.items)
+            stack.enter_context(atomic_text(path)) for path in (layout.sentences, layout.picture_sources, layout.items)
         )
         item_file.write(HEADER)
 
@@ -186,13 +185,6 @@ class _Tally:
             "dropped": dict(self.dropped.most_common()),
             "commonest": {text: round(count / sample, 4) for text, count in self.common.most_common(_SHOWN)},
         }
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[IO[str]]:
-    """A new file of text, which takes the place of ``path`` when it is complete."""
-    with atomic_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        yield file
 
 
 def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:

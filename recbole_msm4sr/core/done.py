@@ -20,7 +20,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from recbole_msm4sr.core.files import atomic_file, locked
+from recbole_msm4sr.core.files import atomic_text, locked
 
 _LONGEST = 2**28  # bytes; a larger file is not a summary
 
@@ -89,5 +89,5 @@ def read_json(path: Path, shape: Mapping[str, type | UnionType] | None = None) -
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON that people read, too: indented, in ASCII (names need not be UTF-8), whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
+    with atomic_text(path) as file:
+        file.write(json.dumps(content, indent=2) + "\n")

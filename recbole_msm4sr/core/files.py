@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from errno import EDQUOT, EFBIG, EINVAL, EIO, ENOSPC, ENOTSUP, EROFS
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -44,6 +44,13 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             _flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_text(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
+    """``atomic_file`` for text, UTF-8 with ``\\n`` at the ends of lines: yields the open file."""
+    with atomic_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        yield file
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_msm4sr.core.done import write_json
-from recbole_msm4sr.core.files import atomic_file
+from recbole_msm4sr.core.files import atomic_file, atomic_text
 from recbole_msm4sr.evaluation import tables
 from recbole_msm4sr.evaluation.comparison import Comparison, among_unseen
 from recbole_msm4sr.evaluation.plots import plot_bars, plot_losses, plot_sweeps
@@ -21,13 +21,18 @@ def write_report(comparison: Comparison, diverged: Sequence[str], study: Study, 
     """Write all files of a report, each atomically; returns the text of ``table.md``."""
     text = document(comparison, diverged, study)
     table, losses = comparison.table(), comparison.losses()
-    _write(out / "table.md", text)
-    _write(out / "table.csv", table.to_csv(index=False))
     lines = table.astype(object).where(table.notna(), None).to_dict("records")
-    _write(out / "table.json", json.dumps(lines, indent=2) + "\n")
-    write_json(out / "report.json", plain(_context(comparison, diverged, study)))
+    texts = {
+        "table.md": text,
+        "table.csv": table.to_csv(index=False),
+        "table.json": json.dumps(lines, indent=2) + "\n",
+    }
     if len(losses):
-        _write(out / "losses.csv", losses.to_csv(index=False))
+        texts["losses.csv"] = losses.to_csv(index=False)
+    for name, content in texts.items():
+        with atomic_text(out / name) as file:
+            file.write(content)
+    write_json(out / "report.json", plain(_context(comparison, diverged, study)))
     with atomic_file(out / "plot.png") as temporary:
         if len(losses):
             plot_losses(comparison, study.title, temporary)
@@ -36,11 +41,6 @@ def write_report(comparison: Comparison, diverged: Sequence[str], study: Study, 
         else:
             plot_bars(comparison, study.title, temporary)
     return text
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def document(comparison: Comparison, diverged: Sequence[str], study: Study) -> str:

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from recbole_msm4sr.core import done
 from recbole_msm4sr.core.distributed import is_main, main_only, once
-from recbole_msm4sr.core.files import atomic_file, locked, naming
+from recbole_msm4sr.core.files import atomic_file, atomic_text, locked, naming
 from recbole_msm4sr.core.versions import versions
 from recbole_msm4sr.training.checkpoint import to_plain
 from recbole_msm4sr.training.clean import RUN_LOCK
@@ -45,13 +45,13 @@ class RunFolder:
 
     @main_only
     def _write_settings(self, settings: dict[str, Any]) -> None:
-        with atomic_file(self.path / "config.yaml") as temporary:
-            temporary.write_text(yaml.safe_dump(settings, sort_keys=True), encoding="utf-8")
+        with atomic_text(self.path / "config.yaml") as file:
+            yaml.safe_dump(settings, file, sort_keys=True)
 
     @main_only
     def write_json(self, name: str, content: Any) -> None:
         """Write ``content`` to ``name`` in the folder, atomically."""
-        write_json(self.path / name, content)
+        done.write_json(self.path / name, plain(content))
 
     @main_only
     def keep_checkpoint(self, path: Path) -> None:
@@ -150,11 +150,6 @@ class _PlainFormatter(logging.Formatter):
             head, _, tail = text.partition("\x1b[")
             text = head + tail.partition("m")[2]
         return text
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as JSON, atomically."""
-    done.write_json(path, plain(content))
 
 
 def plain(value: Any) -> Any:
