@@ -163,8 +163,6 @@ def cut_windows(first: Int, n_pairs: Int, max_length: int, stride: int) -> Windo
     Returns:
         The windows, history by history.
     """
-    if not 1 <= stride <= max_length:
-        raise ValueError(f"window_stride must be between 1 and MAX_ITEM_LIST_LENGTH ({max_length}), got {stride}")
     first, n_pairs = first[n_pairs > 0], n_pairs[n_pairs > 0]
     extra = -(-np.maximum(n_pairs - max_length, 0) // stride)
     count = 1 + extra

@@ -30,8 +30,6 @@ class M2SE(nn.Module):
 
     def __init__(self, features: Mapping[str, ItemFeatures], config: Any) -> None:
         super().__init__()
-        if not features:
-            raise ValueError("M2SE needs at least one modality")
         self.modalities = tuple(features)
         self.encoders = nn.ModuleDict(
             {

@@ -57,8 +57,3 @@ def test_no_weight_has_the_size_of_the_catalogue() -> None:
     state = make_backbone().state_dict()
     assert not [name for name in state if name.endswith(("values", "offsets"))]
     assert not [name for name, tensor in state.items() if N_ITEMS in tensor.shape]
-
-
-def test_no_modality_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one modality"):
-        M2SE({}, make_config())

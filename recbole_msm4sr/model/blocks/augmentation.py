@@ -21,8 +21,6 @@ def sequence_dropout(item_seq: Tensor, item_length: Tensor, ratio: float) -> tup
         - the shortened sequences, int64 ``[U, L']`` with L' <= L,
         - ``last_kept``, int64 ``[U, L]``: index in the shortened row of the last kept position at or before t.
     """
-    if not 0 <= ratio < 1:
-        raise ValueError(f"ratio must be in [0, 1), got {ratio}")
     position = torch.arange(item_seq.size(1), device=item_seq.device)
     valid = position < item_length.unsqueeze(1)  # [U, L]
     kept = (torch.rand(item_seq.shape, device=item_seq.device) >= ratio) & valid

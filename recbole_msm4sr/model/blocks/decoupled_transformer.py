@@ -51,9 +51,6 @@ class DecoupledTransformer(nn.Module):
         fusion_type: str,
     ) -> None:
         super().__init__()
-        for size in (hidden_size, *side_sizes):
-            if size % n_heads:
-                raise ValueError(f"hidden_size and side_sizes ({size}) must be multiples of n_heads ({n_heads})")
         self.position_embedding = nn.Embedding(max_seq_length, hidden_size)
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = Dropout(hidden_dropout_prob)

@@ -81,8 +81,6 @@ class MixtureOfExperts(nn.Module):
         self, feature_size: int, hidden_size: int, n_experts: int, dropout_prob: float, norm_init: float = 1.0
     ) -> None:
         super().__init__()
-        if n_experts < 1:
-            raise ValueError(f"n_experts must be at least 1, got {n_experts}")
         self.experts = nn.Linear(feature_size, n_experts * hidden_size)
         self.gate = nn.Linear(feature_size, n_experts)
         self.norm_weight = nn.Parameter(torch.full((n_experts, hidden_size), norm_init))

@@ -39,8 +39,6 @@ class CausalTransformer(nn.Module):
         layer_norm_eps: float,
     ) -> None:
         super().__init__()
-        if hidden_size % n_heads:
-            raise ValueError(f"hidden_size ({hidden_size}) must be a multiple of n_heads ({n_heads})")
         self.position_embedding = nn.Embedding(max_seq_length, hidden_size)
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = Dropout(hidden_dropout_prob)

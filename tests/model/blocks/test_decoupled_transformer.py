@@ -102,12 +102,6 @@ def test_each_dropout_probability_acts_in_training_mode_only(fusion_type: str, p
     assert not torch.allclose(transformer(items, sides), transformer(items, sides))
 
 
-@pytest.mark.parametrize("changes", [{"hidden_size": 9}, {"side_sizes": (4, 5)}])
-def test_heads_that_do_not_divide_a_size_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"must be multiples of n_heads \(2\)"):
-        make_transformer("sum", **changes)
-
-
 def test_a_fusion_of_another_name_is_refused() -> None:
     with pytest.raises(ValueError, match="must be sum, concat or gate, got 'mean'"):
         make_transformer("mean")

@@ -97,11 +97,6 @@ def test_attention_is_exact_under_autocast() -> None:
 
 
 # -- experts (eq. 4-5) ---------------------------------------------------------------------------------------------
-def test_no_expert_is_refused() -> None:
-    with pytest.raises(ValueError, match="n_experts must be at least 1, got 0"):
-        MixtureOfExperts(6, 5, 0, 0.0)
-
-
 def test_layer_norms_begin_with_the_asked_gain() -> None:
     assert (MixtureOfExperts(6, 5, 3, 0.0, norm_init=0.4).norm_weight == 0.4).all()
 

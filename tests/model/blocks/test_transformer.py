@@ -110,11 +110,6 @@ def test_each_dropout_probability_is_used(probability: str) -> None:
     assert not torch.equal(transformer(embeddings), transformer(embeddings))
 
 
-def test_heads_that_do_not_divide_the_hidden_size_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"hidden_size \(8\) must be a multiple of n_heads \(3\)"):
-        CausalTransformer(**(SIZES | {"n_heads": 3}))
-
-
 def test_initialisation_is_berts_and_keeps_the_padding_row_at_zero() -> None:
     model = nn.ModuleList([nn.Linear(200, 100), nn.Embedding(50, 100, padding_idx=0), nn.LayerNorm(4)])
     for parameter in model.parameters():
