@@ -98,10 +98,10 @@ def to_plain(value: Any) -> Any:
     Raises:
         UserError: there is no such form; the message names the type.
     """
-    if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
-        return value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic):  # numpy's floats and strings are Python's as well
         return value.item()
+    if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
+        return value
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, (torch.device, os.PathLike)):

@@ -17,8 +17,6 @@ from recbole_msm4sr.core.files import locked, remove_left_overs
 RUN_LOCK = "lock"
 _RUN_FOLDER = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _STAGE_LOCK = "stage.json.lock"
-
-
 _DEFAULTS = ("runs", "saved", "studies", "dataset")
 
 

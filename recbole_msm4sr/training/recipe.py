@@ -17,7 +17,7 @@ from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data import loading
 from recbole_msm4sr.evaluation import run_table
 from recbole_msm4sr.training.run_folder import RunFolder, environment
-from recbole_msm4sr.training.stage import Stage, StageResult
+from recbole_msm4sr.training.stage import Stage
 
 RANKS = "test_ranks.npz"
 
@@ -55,14 +55,14 @@ def run(
                 f"{config['model']} trains in one process, only this package's sequential models in several: "
                 "leave torchrun out"
             )
-        config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty() and is_main()
+        config["show_progress"] = config["show_progress"] and sys.stderr.isatty() and is_main()
         config["log_wandb"] = config["log_wandb"] and is_main()
         init_seed(config["seed"], config["reproducibility"])
         with main_first():  # which may generate the data set
             data = loading.load(config)
         plan = [(name, stage, _given_start(stage)) for name, stage in _plan(config, config_file_list, config_dict)]
         folder = RunFolder(config)
-        with folder.in_use(), folder.logging(config["state"] or "info", console=console):
+        with folder.in_use(), folder.logging(config["state"], console=console):
             return _run(config, data, plan, folder, test=test, console=console)
 
 
@@ -92,16 +92,13 @@ def _run(
         and [name for name, _, start in plan if start is None] == ["finetune"]
     ):
         log.info("finetune: from scratch; no stage 1 is run (training, pretrain_epochs)")
-    results: list[StageResult] = []
-    stage: Stage | None = None
-    for name, stage_config, start in plan:
-        if stage is not None:
-            stage = Stage(name, stage_config, data, start=stage.model_file, start_identity=stage.identity)
-        else:
-            stage = Stage(name, stage_config, data, start=start)
+    first, *others = plan
+    name, stage_config, start = first
+    stage = Stage(name, stage_config, data, start=start)
+    results = [stage.run()]
+    for name, stage_config, _ in others:
+        stage = Stage(name, stage_config, data, start=stage.model_file, start_identity=stage.identity)
         results.append(stage.run())
-    if stage is None:
-        raise RuntimeError("a recipe has at least one stage")
     test_result, ranks = stage.test() if test else (None, None)
 
     metrics = {

@@ -111,7 +111,7 @@ class Stage:
         self._resume_file = self.folder / "progress.pth"
         self.record = DoneRecord(self.folder / "stage.json", self.identity, {"weights": dict})
         self.trainer: Any = None
-        self.loaders: tuple[Any, Any, Any] | None = None
+        self.loaders: Any = None
 
     def run(self) -> StageResult:
         """Reuse, resume or train; returns the stage's result.
@@ -130,7 +130,7 @@ class Stage:
             )
             return StageResult(**{**stored, "reused": True})
         self._build()
-        train_data, valid_data, _ = self._require_loaders()
+        train_data, valid_data, _ = self.loaders
         resumable = isinstance(self.trainer, StageTrainer)
         if once(self._resume_file.is_file):
             if self.config["resume"] and resumable:
@@ -206,7 +206,7 @@ class Stage:
         """Metrics of the stage's checkpoint on the test part, and every user's rank if metrics come from ranks."""
         if self.trainer is None:
             self._build()
-        _, _, test_data = self._require_loaders()
+        _, _, test_data = self.loaders
         self.trainer.phase = "test"
         history = History(self.data.dataset)
         result = self.trainer.evaluate(
@@ -243,11 +243,6 @@ class Stage:
             valid, test = self.data.evaluated
             parts = {"valid": valid, "test": test} if self.config["record_losses"] else {}
             self.trainer.start(self.name, self.model_file, self._resume_file, parts)
-
-    def _require_loaders(self) -> tuple[Any, Any, Any]:
-        if self.loaders is None:
-            raise RuntimeError("the stage is not built")
-        return self.loaders
 
     def _n_parameters(self) -> int:
         return sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
