@@ -1,4 +1,4 @@
-"""A map over a stream in several processes: in order, and with few elements under way."""
+"""Maps over a stream by several threads or processes: in order, and with few elements under way."""
 
 from __future__ import annotations
 
@@ -18,6 +18,21 @@ Made = TypeVar("Made")
 _AHEAD = 3  # elements per process that are read before their turn
 
 
+def in_order(
+    submit: Callable[[Given], Future[Made]], elements: Iterable[Given], ahead: int
+) -> Iterator[tuple[Given, Made]]:
+    """Yield ``(element, result of submit(element))`` in the order of ``elements``, of which ``ahead`` are held."""
+    under_way: deque[tuple[Given, Future[Made]]] = deque()
+    for element in elements:
+        under_way.append((element, submit(element)))
+        if len(under_way) >= ahead:
+            first, result = under_way.popleft()
+            yield first, result.result()
+    while under_way:
+        first, result = under_way.popleft()
+        yield first, result.result()
+
+
 def ordered_map(
     function: Callable[[Given], Made], elements: Iterable[Given], workers: int
 ) -> Iterator[tuple[Given, Made]]:
@@ -33,17 +48,13 @@ def ordered_map(
         return
     # spawn: a fork of a process that holds threads, such as torch's, can hang
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
-    under_way: deque[tuple[Given, Future[Made]]] = deque()
+
+    def submit(element: Given) -> Future[Made]:
+        with _ctrl_c_put_off():
+            return pool.submit(function, element)
+
     try:
-        for element in elements:
-            with _ctrl_c_put_off():
-                under_way.append((element, pool.submit(function, element)))
-            if len(under_way) >= _AHEAD * workers:
-                first, result = under_way.popleft()
-                yield first, result.result()
-        while under_way:
-            first, result = under_way.popleft()
-            yield first, result.result()
+        yield from in_order(submit, elements, _AHEAD * workers)
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from dataset_prep.fetch.client import HttpClient
 from dataset_prep.fetch.ledger import Ledger, Outcome
@@ -20,6 +20,7 @@ from dataset_prep.progress import progress_bar
 from dataset_prep.readable import displayable, percent, size_as_text
 from dataset_prep.readers.jsonl import write_records
 from dataset_prep.readers.rejected import Rejected
+from dataset_prep.workers import in_order
 from recbole_msm4sr.core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,6 @@ logger = logging.getLogger(__name__)
 MAX_PICTURES = 10
 _AHEAD = 1000  # items, so that a slow host does not hold up the others
 _LOW_COVERAGE = 0.5
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass
@@ -82,14 +80,14 @@ def collect_pictures(
         store.sweep()
         obtainer = Obtainer(ledger, store, client, retry_dead, silent_limit)
 
-        def choose(item: tuple[str, list[list[str]]]) -> _Chosen:
-            return _choose(*item, obtainer, max_pictures)
-
         def records(pool: ThreadPoolExecutor) -> Iterator[dict[str, Any]]:
+            def submit(item: tuple[str, list[list[str]]]) -> Future[_Chosen]:
+                return pool.submit(_choose, *item, obtainer, max_pictures)
+
             # All of the file is read first, so that a bad line is found before anything is asked.
             total = sum(1 for _ in read_sources(layout.picture_sources))
             with progress_bar(total, "item", "pictures") as bar:
-                for chosen in _in_order(pool, choose, read_sources(layout.picture_sources)):
+                for _, chosen in in_order(submit, read_sources(layout.picture_sources), _AHEAD):
                     _add(chosen, sums, failed)
                     bar.update()
                     yield {"item_id": chosen.item_id, "pictures": chosen.pictures}
@@ -124,17 +122,6 @@ def _choose(item_id: str, pictures: list[list[str]], obtainer: Obtainer, max_pic
         else:
             chosen.missing += 1
     return chosen
-
-
-def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], entries: Iterable[T]) -> Iterator[R]:
-    """The results of ``work`` in the order of ``entries``, of which few are read ahead."""
-    waiting: deque[Future[R]] = deque()
-    for entry in entries:
-        waiting.append(pool.submit(work, entry))
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dataset_prep.readers.jsonl import json_line
 from dataset_prep.readers.rejected import EXAMPLES, Rejected
 from dataset_prep.text.attributes import HEADER, AttributeFigures, attributes_of
 from dataset_prep.text.sentences import MAX_SENTENCES, sentences_of
-from dataset_prep.text.workers import ordered_map
+from dataset_prep.workers import ordered_map
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.core.files import atomic_text
 

@@ -20,7 +20,7 @@ from dataset_prep.layout import Layout
 from dataset_prep.readers.items import Item
 from dataset_prep.readers.rejected import Rejected
 from dataset_prep.text.build import build_text, items_with
-from dataset_prep.text.workers import ordered_map
+from dataset_prep.workers import ordered_map
 from recbole_msm4sr.core.errors import UserError
 
 NAMES = {"text.jsonl", "picture_sources.jsonl", "tiny.item"}
@@ -133,7 +133,7 @@ def test_a_parallel_map_reads_no_more_than_three_elements_a_worker_ahead() -> No
 
 SLOW_MAP = """
 import time
-from dataset_prep.text.workers import ordered_map
+from dataset_prep.workers import ordered_map
 if __name__ == "__main__":
     for _ in ordered_map(time.sleep, [0.01] * 100_000, 2):
         print("under way", flush=True)
