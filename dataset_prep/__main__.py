@@ -8,7 +8,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from dataset_prep.layout import Layout
 from dataset_prep.options import (
@@ -23,6 +23,7 @@ from dataset_prep.options import (
     flag,
 )
 from dataset_prep.sources import AmazonSource, CustomSource, Source
+from recbole_msm4sr.config.arguments import Parser
 from recbole_msm4sr.core.command import run_command
 from recbole_msm4sr.core.distributed import is_main
 from recbole_msm4sr.core.errors import UserError
@@ -54,16 +55,9 @@ def _run(argv: Sequence[str] | None) -> None:
     function(*(kind(**{name: given[name] for name in kind.model_fields if name in given}) for kind in kinds))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong; ``--help`` has the rest."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
 def parser() -> argparse.ArgumentParser:
     """Commands and options, made of the classes in ``options`` and ``sources``; ``command`` names the command."""
-    root = _Parser(
+    root = Parser(
         prog="python -m dataset_prep", description="Raw files -> a data set that MSM4SR trains on.", allow_abbrev=False
     )
     commands = root.add_subparsers(dest="command", required=True, metavar=f"{{{','.join(_COMMANDS)}}}")

@@ -47,8 +47,6 @@ class ShardedRows:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, n_rows: int, shard_size: int) -> None:
-        if shard_size < 1:
-            raise UserError(f"a shard has {shard_size} inputs: it must have 1 or more")
         self.n_rows, self.shard_size, self.folder = n_rows, shard_size, folder
         key = key_of({**settings, "n_rows": n_rows, "shard_size": shard_size})
         self.own_folder = folder / key[:_KEY_LENGTH]

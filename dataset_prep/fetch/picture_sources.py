@@ -91,9 +91,9 @@ def write_folder_sources(folder: str | os.PathLike[str], out_path: Path, tokens:
         for path in map(str, paths):
             n_files += 1
             if not _is_unicode(path):
-                left_out.add(displayable(path), "its name is not valid Unicode")
+                left_out.add(path, "its name is not valid Unicode")
             elif item not in wanted:
-                left_out.add(displayable(path), "no such item")
+                left_out.add(path, "no such item")
             else:
                 wanted[item].append([path])
     what = f"{displayable(str(folder))}: {left_out.describe(n_files, 'files')}"

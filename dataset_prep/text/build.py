@@ -54,10 +54,8 @@ def build_text(
         shows boilerplate.
 
     Raises:
-        UserError: ``items`` is empty or has none of ``tokens``, a limit is below 1, or what ``items`` raises.
+        UserError: ``items`` is empty or has none of ``tokens``, or what ``items`` raises.
     """
-    if min(max_sentences, max_pictures, workers) < 1:
-        raise UserError("max_sentences, max_pictures and workers must be 1 or more")
     first = _FirstRecords(None if tokens is None else set(tokens))
     tally, attributes = _Tally(), AttributeFigures()
     with ExitStack() as stack:

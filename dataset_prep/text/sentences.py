@@ -31,8 +31,7 @@ def record_sentences(record: Mapping[str, Any], where: str, max_sentences: int =
         where: what to call the record in messages, such as ``text.jsonl:3``.
 
     Raises:
-        UserError: a field is of another type, ``max_sentences`` is below 1, or text is to be split and ``sentencex`` is
-            not installed.
+        UserError: a field is of another type, or text is to be split and ``sentencex`` is not installed.
     """
     try:
         item = custom_item({"item_id": where, **record}, lambda reason, detail: None)  # pictures are not of interest
@@ -57,10 +56,8 @@ def sentences_of(item: Item, max_sentences: int = MAX_SENTENCES, dropped: Counte
         dropped: counts, by reason, what was dropped before the last sentence that was needed.
 
     Raises:
-        UserError: ``max_sentences`` is below 1, or ``sentencex`` is not installed and there is text to split.
+        UserError: ``sentencex`` is not installed and there is text to split.
     """
-    if max_sentences < 1:
-        raise UserError(f"max_sentences is {max_sentences}: it must be 1 or more")
     return list(islice(_distinct(item, Counter() if dropped is None else dropped), max_sentences))
 
 

@@ -81,11 +81,6 @@ def test_ratings_of_2014_are_refused_instead_of_taking_users_for_items(tmp_path:
         read(path, 2018)
 
 
-def test_an_unknown_release_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no Amazon release 2014: take one of 2018, 2023"):
-        read(tmp_path / "any", 2014)
-
-
 def without(field: str) -> bytes:
     return json.dumps({name: value for name, value in REVIEW_2018.items() if name != field}).encode()
 
