@@ -65,6 +65,14 @@ def test_what_cannot_work_is_said_before_any_work(tmp_path: Path, capsys: pytest
     assert "there is no text to encode" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("changed", ["--max-items=0", "--missing-share=nan", "--order=best", "--seed=-1"])
+def test_what_the_gallery_cannot_show_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str
+) -> None:
+    assert main(["gallery", str(tmp_path), changed]) == 2
+    assert capsys.readouterr().err.startswith(f"dataset_prep: error: {changed.partition('=')[0]}")
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -73,6 +81,8 @@ def test_what_cannot_work_is_said_before_any_work(tmp_path: Path, capsys: pytest
         ("--steps=", "--steps: '' is none of get"),
         ("--modalities=text,", "--modalities: '' is none of text"),
         ("--max-sentences=x", "--max-sentences is 'x': Input should be a valid integer"),
+        ("--max-sentences=0", "--max-sentences is '0'"),
+        ("--max-pictures=0", "--max-pictures is '0'"),
         ("--workers=0", "--workers is '0'"),
         ("--batch-size=" + "9" * 5000, "--batch-size is '99"),
         ("--min-user=-1", "--min-user is '-1'"),

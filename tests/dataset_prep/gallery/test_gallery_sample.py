@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -45,16 +43,6 @@ def test_the_most_popular_come_first_and_the_seed_decides_the_rest() -> None:
     assert sorted(one.place for one in draw(INVENTORY, 5000, 0.2, "random", seed=1)) == list(range(N))
 
 
-@pytest.mark.parametrize(
-    ("inventory", "settings", "message"),
-    [
-        (INVENTORY, (0, 0.2, "random", 0), "max_items"),
-        (INVENTORY, (5, float("nan"), "random", 0), "missing_share"),
-        (INVENTORY, (5, 0.2, "best", 0), "order"),
-        (INVENTORY, (5, 0.2, "random", -1), "seed is -1"),
-        (Inventory(["A"]), (5, 0.2, "popular", 0), "choose the order random"),
-    ],
-)
-def test_settings_out_of_range_are_refused(inventory: Inventory, settings: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        draw(inventory, *settings)
+def test_without_interactions_no_item_is_popular() -> None:
+    with pytest.raises(UserError, match="choose the order random"):
+        draw(Inventory(["A"]), 5, 0.2, "popular", 0)

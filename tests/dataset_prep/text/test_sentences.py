@@ -109,11 +109,6 @@ def test_ready_sentences_are_not_cleaned_or_joined() -> None:
     assert sentences_of(Item("1", title="t", sentences=ready)) == [*ready[:3], "half pair", "y" * 2000]
 
 
-def test_a_limit_below_one_is_refused() -> None:
-    with pytest.raises(UserError, match="max_sentences is 0"):
-        sentences_of(Item("1", title="t"), 0)
-
-
 def test_without_sentencex_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentencex", None)
     with pytest.raises(UserError, match=r'pip install "recbole-msm4sr\[prep\]"'):
