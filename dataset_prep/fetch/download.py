@@ -21,6 +21,7 @@ from dataset_prep.fetch.errors import FetchError
 from dataset_prep.progress import progress_bar
 from recbole_msm4sr.core.done import read_json, write_json
 from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.core.files import flush
 
 logger = logging.getLogger(__name__)
 
@@ -80,11 +81,7 @@ class PartialFile:
     def finish(self) -> None:
         """Make it the target, for good: the rename survives a loss of power, too."""
         os.replace(self.path, self.target)
-        folder = os.open(self.target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush(self.target.parent)
         self._notes.unlink(missing_ok=True)
 
 

@@ -39,9 +39,9 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         with naming(target):
             temporary.touch()
             yield temporary
-            _flush(temporary)
+            flush(temporary)
             os.replace(temporary, target)
-            _flush(target.parent)
+            flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -72,11 +72,11 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
             yield temporary
             for folder, _, names in os.walk(temporary):
                 for name in (*names, "."):
-                    _flush(Path(folder, name))
+                    flush(Path(folder, name))
             if target.exists():
                 os.replace(target, replaced)
             os.replace(temporary, target)
-            _flush(target.parent)
+            flush(target.parent)
     except BaseException:
         if replaced.exists() and not target.exists():
             os.replace(replaced, target)
@@ -172,7 +172,7 @@ def naming(target: Path) -> Iterator[None]:
         raise
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     is_folder = path.is_dir()
     if is_folder and os.name != "posix":
