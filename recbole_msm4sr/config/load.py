@@ -17,7 +17,7 @@ from recbole.utils import ModelType
 from recbole_msm4sr import compat
 from recbole_msm4sr.config import harness, registry
 from recbole_msm4sr.config.stock import recbole_models, recbole_properties, stock_schema
-from recbole_msm4sr.config.types import hint, refuse_wrong_values
+from recbole_msm4sr.config.types import checked_values, hint
 from recbole_msm4sr.config.yaml_file import PROPERTIES, read_yaml
 from recbole_msm4sr.core.distributed import own_gpu
 from recbole_msm4sr.core.errors import UserError, shown
@@ -118,7 +118,7 @@ class Config(RecBoleConfig):
         if isinstance(final["eval_args"], dict):  # a part of eval_args does not undo the rest
             final["eval_args"] = {**self.internal_config_dict["eval_args"], **final["eval_args"]}
         read = [key for key in self.spec.settings.model_fields if key in final]
-        refuse_wrong_values(self.spec.settings, {key: final[key] for key in read})
+        final.update(checked_values(self.spec.settings, {key: final[key] for key in read}))
         self._refuse_what_has_no_effect()
         self._rename_keys_of_stage()
         self._complete_defaults()

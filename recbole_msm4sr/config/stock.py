@@ -114,6 +114,15 @@ class Stock(Loaders):
             raise ValueError(f"{key} ({size}) must be a multiple of n_heads ({heads})")
         return self
 
+    @model_validator(mode="after")
+    def _masks(self) -> Self:
+        ratio = getattr(self, "mask_ratio", 1)
+        if hasattr(self, "ft_ratio") and int(ratio * self.MAX_ITEM_LIST_LENGTH) < 1:  # BERT4Rec
+            raise ValueError(
+                f"mask_ratio ({ratio}) of MAX_ITEM_LIST_LENGTH ({self.MAX_ITEM_LIST_LENGTH}) must be one item or more"
+            )
+        return self
+
 
 @functools.cache
 def recbole_models() -> frozenset[str]:
@@ -184,8 +193,10 @@ def _number_type(key: str, default: float) -> Any:
         return t.Share
     if key in _TEMPERATURES:
         return t.Positive
-    if isinstance(default, float) or "weight" in key or "reg" in key:
-        return t.NonNegative if "weight" in key or "reg" in key else t.Number
+    if key == "initializer_range":
+        return t.Positive
+    if isinstance(default, float) or ("weight" in key and "size" not in key) or "reg" in key:
+        return t.Number if key == "margin" else t.NonNegative  # SimpleX's is of cosines, down to -1
     if "layer" in key or key in ("block_num", "step", "n_iterations", "n_hops"):
         return t.Layers
     if "size" in key or "dim" in key or "hidden" in key:

@@ -6,9 +6,9 @@ import difflib
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from recbole_msm4sr.core.errors import UserError, shown
@@ -78,9 +78,11 @@ RANKING_METRICS = (
 
 Probability = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+#: Of numbers: float32, which torch converts them to, holds little more.
+LARGEST = 1e38
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 Size = Annotated[int, Field(ge=1, le=8192)]  # of vectors: a square matrix of the largest has 256 MiB
@@ -159,10 +161,16 @@ class Discretization(Settings):
     """How a column of numbers is cut into buckets."""
 
     method: Literal["ED", "LD"]
-    bucket: Count | None = None
+    bucket: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+    @model_validator(mode="after")
+    def _bucket(self) -> Self:
+        if (self.method == "ED") != (self.bucket is not None):
+            raise ValueError("method ED needs a number of buckets (bucket), and LD has none")
+        return self
 
 
-def refuse_wrong_values(schema: type[Settings], values: Mapping[str, Any], within: str = "") -> None:
+def checked_values(schema: type[Settings], values: Mapping[str, Any], within: str = "") -> dict[str, Any]:
     """Check values against a schema.
 
     Args:
@@ -170,11 +178,14 @@ def refuse_wrong_values(schema: type[Settings], values: Mapping[str, Any], withi
         values: by key.
         within: the setting that holds these values, with a dot, for messages.
 
+    Returns:
+        The values; a whole number given for one that need not be whole is a float, as torch needs it.
+
     Raises:
         UserError: names the first setting at fault, its value and what it may be.
     """
     try:
-        schema.model_validate(values)
+        typed = schema.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         if not first["loc"]:
@@ -186,8 +197,10 @@ def refuse_wrong_values(schema: type[Settings], values: Mapping[str, Any], withi
         field, value = schema.model_fields[str(key)], values.get(str(key))
         for part in (field.annotation, *get_args(field.annotation)):
             if isinstance(value, dict) and isinstance(part, type) and issubclass(part, Settings):
-                refuse_wrong_values(part, value, f"{within}{key}.")
+                checked_values(part, value, f"{within}{key}.")
         raise UserError(f"{within}{key} must be {words(field)}; it is {shown(value)}") from error
+    floats = {key: number for key in values if isinstance(number := getattr(typed, key), float)}
+    return {**values, **floats}
 
 
 def hint(key: object, known: Iterable[str]) -> str:
@@ -230,6 +243,7 @@ def _words_of_number(kind: type, metadata: Sequence[Any]) -> str:
     if kind is int:
         most = f", at most {bounds['le']}" if bounds.get("le", MOST) < MOST else ""
         return f"a whole number, at least {bounds['ge']}{most}"
-    if "le" in bounds or "lt" in bounds:
-        return f"a number in [{bounds['ge']}, {bounds['le']}]" if "le" in bounds else "a number in [0, 1)"
-    return {"gt": "a number above 0", "ge": "a number, 0 or more"}.get(next(iter(bounds), ""), "a finite number")
+    if bounds.get("le") == LARGEST:
+        lower = " above 0" if "gt" in bounds else ", 0 or more" if bounds["ge"] == 0 else ", at least -1e38"
+        return f"a number{lower}, at most 1e38"
+    return f"a number in [{bounds['ge']}, {bounds['le']}]" if "le" in bounds else "a number in [0, 1)"

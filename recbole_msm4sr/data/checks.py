@@ -13,6 +13,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.utils import ModelType
 
 from recbole_msm4sr.core.errors import UserError
+from recbole_msm4sr.data.columns import check_columns
 from recbole_msm4sr.data.dataset import VectorisedSequentialDataset, all_interactions
 from recbole_msm4sr.data.processing import file_format
 from recbole_msm4sr.data.reader import read_header
@@ -42,15 +43,13 @@ def interaction_files(config: Any) -> list[Path]:
         if not file.is_file():
             raise UserError(f"there is no data set {file}: set data_path to the folder that holds {dataset}/")
     user, item, time = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["TIME_FIELD"]
-    headers = [_columns(config, file, "inter", {user: "token", item: "token", time: "float"}) for file in files]
+    form = file_format(config)
+    headers = [read_header(file, {user: "token", item: "token", time: "float"}, form) for file in files]
     if any(header != headers[0] for header in headers):
         raise UserError(f"the files {', '.join(file.name for file in files)} differ in their first lines")
     if names is not None and f"{item}{config['LIST_SUFFIX']}" in headers[0]:
         raise UserError(f"{files[0]} holds sequences: give one interaction a line, without lists")
-    for name, field in (("user", user), ("item", item)):
-        attributes = folder / f"{dataset}.{name}"
-        if attributes.is_file() and (config["load_col"] is None or name in config["load_col"]):
-            _columns(config, attributes, name, {field: "token"})
+    check_columns(config, headers[0], form)
     return files
 
 
@@ -77,18 +76,6 @@ def _check_split_settings(config: Any) -> None:
     kind = config.spec.dataset_class
     if issubclass(kind, SequentialDataset) and not issubclass(kind, VectorisedSequentialDataset):
         raise UserError(f"{config['model']} cannot train on the files of benchmark_filename: give one file, NAME.inter")
-
-
-def _columns(config: Any, path: Path, source: str, needed: dict[str, str]) -> dict[str, str]:
-    """The header of an atomic file, which has what is needed and what the user asks to load."""
-    header = read_header(path, needed, file_format(config))
-    asked = (config.external_config_dict.get("load_col") or {}).get(source)
-    if isinstance(asked, list):
-        for field in [field for field in needed if field not in asked]:
-            raise UserError(f"load_col of {source} must list {', '.join(needed)}: {field} is missing")
-        for field in [field for field in asked if field not in header]:
-            raise UserError(f"load_col names the column {field!r}, which {path} lacks: it has {', '.join(header)}")
-    return header
 
 
 def samples_negatives(config: Any) -> bool:

@@ -131,6 +131,9 @@ def filter_by_inter_num(dataset: Any) -> None:
             "many (user_inter_num_interval, item_inter_num_interval)",
         )
         dataset.inter_feat = dataset.inter_feat[kept].reset_index(drop=True)
+    if dataset.inter_feat.empty:
+        reasons = "; ".join(getattr(dataset, "notes", [])) or "the file has none"
+        raise UserError(f"data set {dataset.config['data_path']}: no interactions are left: {reasons}")
 
 
 class _Side:

@@ -42,8 +42,17 @@ class SafeCheckpoints(Trainer):
         torch.set_autocast_dtype(kind, torch.bfloat16)
         try:
             return super()._train_epoch(*args, **kwargs)
+        except KeyError as error:
+            if self.config["train_neg_sample_args"]["distribution"] == "none" and self._is_of_negatives(error.args[0]):
+                raise UserError(
+                    f"train_neg_sample_args must not be nothing: {self.config['model']} learns from negatives"
+                ) from error
+            raise
         finally:
             torch.set_autocast_dtype(kind, before)
+
+    def _is_of_negatives(self, column: object) -> bool:
+        return column == self.config["LABEL_FIELD"] or str(column).startswith(self.config["NEG_PREFIX"])
 
     @main_only
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:

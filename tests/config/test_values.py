@@ -104,6 +104,8 @@ def test_every_setting_of_every_model_of_recbole_is_typed(model: str) -> None:
         ({"wandb_project": "mine"}, "wandb_project has no effect without log_wandb"),
         ({"loss_type": "sampled", "clip_grad_norm": {"max_norm": 1}}, "clip_grad_norm cannot be used with"),
         ({"ITEM_LIST_LENGTH_FIELD": "item_id_list"}, "ITEM_LIST_LENGTH_FIELD and the lists with LIST_SUFFIX must have"),
+        ({"weight_decay": 1e39}, "weight_decay must be a number, 0 or more, at most 1e38; it is 1e+39"),
+        ({"discretization": {"a": {"method": "ED"}}, "numerical_features": ["a"]}, "discretization must be"),
         ({"load_col": {}}, "load_col must list the columns of inter"),
         ({"unused_col": {"x": ["y"]}}, "unused_col may drop columns of inter, item, user"),
         ({"unused_col": {"inter": ["user_id"]}}, "unused_col may drop columns"),
@@ -126,9 +128,13 @@ def test_what_general_models_do_not_use_is_refused_and_what_one_reads_is_not() -
         ("SASRec", {"repeatable": False}),
         ("SASRec", {"train_neg_sample_args": {"sample_num": 2}}),
         ("SASRec", {"hidden_size": 63}),
+        ("SASRec", {"initializer_range": -1}),
+        ("BERT4Rec", {"MAX_ITEM_LIST_LENGTH": 4}),
+        ("NAIS", {"weight_size": 0.5}),
     ):
         with pytest.raises(UserError, match=next(iter(setting))):
             Config(model, "mine", None, setting)
+    assert isinstance(Config("MSM4SR", "mine", None, {"expert_norm_init": 1})["expert_norm_init"], float)
     assert Config("LightGCN", "mine", None, {"require_pow": True})["require_pow"] is True
     assert Config("DMF", "mine", None, {"RATING_FIELD": "stars"})["RATING_FIELD"] == "stars"
     assert Config("FEARec", "mine", None, {"tau": 0.5})["tau"] == 0.5  # read, and without a default

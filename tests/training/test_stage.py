@@ -122,6 +122,11 @@ def test_resuming_recbole_and_general_models_is_exact_too(
     assert same(weights(resumed), weights(run(model, epochs=4, reuse=False)))
 
 
+def test_a_model_that_learns_from_negatives_says_so_without_them(run: Any) -> None:
+    with pytest.raises(UserError, match="train_neg_sample_args must not be nothing: BPR learns from negatives"):
+        run("BPR", train_neg_sample_args=None)
+
+
 def test_an_interrupted_stage_starts_again_unless_asked_to_resume(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         interrupt_after(1, "pretrain", patch)
