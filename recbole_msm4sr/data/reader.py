@@ -70,6 +70,8 @@ def read_header(
     _, line = next(_numbered_lines(path, form), (1, ""))
     if line.startswith("\ufeff"):
         raise UserError(f"{path} starts with a byte order mark: save it without one, or set encoding to utf-8-sig")
+    if "\t" in line and "\t" not in form.separator:
+        raise UserError(f"{path}, line 1: has tabs between its columns, and field_separator is {form.separator!r}")
     if CONTROL_CHARACTER.search(line.replace(form.separator, "")):
         raise UserError(f"{path}, line 1: holds a control character ({line[:80]!r}): remove it")
     header: dict[str, str] = {}

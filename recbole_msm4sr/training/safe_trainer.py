@@ -48,6 +48,13 @@ class SafeCheckpoints(Trainer):
                     f"train_neg_sample_args must not be nothing: {self.config['model']} learns from negatives"
                 ) from error
             raise
+        except RuntimeError as error:
+            if self.enable_amp and "bfloat16" in str(error).lower():  # no sparse products, for one
+                where, reason = f"in bfloat16 on {self.device}", str(error).partition("\n")[0]
+                raise UserError(
+                    f"enable_amp: {self.config['model']} cannot train {where} ({reason}): leave it out"
+                ) from error
+            raise
         finally:
             torch.set_autocast_dtype(kind, before)
 

@@ -220,6 +220,7 @@ def test_sequences_that_would_train_on_the_future_are_refused(folder: Path) -> N
         ({"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}}, "load_col names 'item'"),
         ({"unload_col": {"inter": ["user_id", "item_id", "timestamp"]}}, "unload_col of inter must not list user_id"),
         ({"unload_col": {"inter": ["ratin"]}}, "unload_col names the column 'ratin'"),
+        ({"field_separator": ","}, "has tabs between its columns, and field_separator is ','"),
         ({"additional_feat_suffix": ["link"]}, "additional_feat_suffix names 'link', and there is no file"),
         ({"alias_of_user_id": ["friend"]}, "alias_of_user_id names 'friend'"),
         ({"alias_of_item_id": ["timestamp"]}, "alias_of_item_id names 'timestamp'"),

@@ -127,6 +127,11 @@ def test_a_model_that_learns_from_negatives_says_so_without_them(run: Any) -> No
         run("BPR", train_neg_sample_args=None)
 
 
+def test_a_model_that_cannot_compute_in_bfloat16_says_so(run: Any) -> None:
+    with pytest.raises(UserError, match="enable_amp: LightGCN cannot train in bfloat16 on cpu"):
+        run("LightGCN", enable_amp=True)
+
+
 def test_an_interrupted_stage_starts_again_unless_asked_to_resume(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         interrupt_after(1, "pretrain", patch)
