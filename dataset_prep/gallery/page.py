@@ -80,6 +80,8 @@ def write_gallery(
     if not 16 <= thumbnail <= 4096:  # WebP has a limit, too
         raise UserError(f"thumbnail is {thumbnail} pixels: it must be between 16 and 4,096")
     target = layout.root / "gallery.html" if out is None else Path(out)
+    if out is not None and (not target.name or target.is_dir()):
+        raise UserError(f"--out {os.fspath(out)!r} is not a file to write: give one, such as gallery.html")
     inventory = take_inventory(layout)
     drawn = draw(inventory, max_items, missing_share, order, seed)
     made, failed = Counter[str](), Counter[str]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
@@ -29,6 +30,7 @@ def build_interactions(
     rules: Rules | Literal["nearest"],
     *,
     rejected: Rejected,
+    origin: str | os.PathLike[str] = "the input",
     reference: Sizes | None = None,
     item_sets: Mapping[str, Collection[str]] | None = None,
     memory: str = MEMORY,
@@ -45,6 +47,7 @@ def build_interactions(
         rules: which events stay. ``"nearest"``: of :func:`~dataset_prep.interactions.rules.candidate_rules`, those
             that come nearest to ``reference``; without a reference, the default rules.
         rejected: where the readers of ``events`` count what they leave out; copied into the figures.
+        origin: the file that ``events`` are read from, for messages.
         reference: table I's row, where there is one (:func:`~dataset_prep.interactions.table_one.table_one`).
         item_sets: named sets of items that rules can refer to, such as those with text.
         memory: of DuckDB, a size (``4GB``) or a share of the machine's (``50%``).
@@ -65,7 +68,7 @@ def build_interactions(
     figures: dict[str, Any] = {}
     with event_table(layout.prep / "events", memory, threads) as table:
         before = table.load(events, item_sets)
-        _check_input(before, rejected)
+        _check_input(before, rejected, origin)
         if rules == "nearest":
             rules = Rules()
             if reference:
@@ -73,7 +76,7 @@ def build_interactions(
         left = table.apply(rules)
         after = table.kept_sizes()
         if not after.interactions:
-            raise UserError(_nothing_left(before, left))
+            raise UserError(f"{origin}: {_nothing_left(before, left)}")
         _write(layout, table.kept(), after.interactions)
     if rules.repeats == "distinct" and (n_duplicates := _n_duplicates(rules, left, before)):
         logger.info("%s exact duplicates left out: equal user, item and time (repeats: all keeps them)", n_duplicates)
@@ -142,7 +145,7 @@ def _rounded(distance: float) -> float | None:
     return round(distance, 4) if math.isfinite(distance) else None
 
 
-def _check_input(before: Sizes, rejected: Rejected) -> None:
+def _check_input(before: Sizes, rejected: Rejected, origin: str | os.PathLike[str]) -> None:
     """Say what could not be used.
 
     Raises:
@@ -151,8 +154,8 @@ def _check_input(before: Sizes, rejected: Rejected) -> None:
     if rejected.total:
         logger.warning(rejected.describe(rejected.total + before.interactions, "records"))
     if not before.interactions:
-        found = rejected.describe(rejected.total, "records") if rejected.total else "the input has no records"
-        raise UserError(f"there is no interaction to use: {found}")
+        found = rejected.describe(rejected.total, "records") if rejected.total else "it has no records"
+        raise UserError(f"{origin} has no interaction to use: {found}")
     logger.info(
         "read %s interactions of %s users with %s items",
         f"{before.interactions:,}",
@@ -163,4 +166,5 @@ def _check_input(before: Sizes, rejected: Rejected) -> None:
 
 def _nothing_left(before: Sizes, left: Mapping[str, int]) -> str:
     steps = ", ".join(f"{number:,} after {rule!r}" for rule, number in left.items())
-    return f"no interaction is left of {before.interactions:,}: {steps}; choose milder rules or give more data"
+    lower = "lower --min-user and --min-item, or give more data"
+    return f"no interaction is left of {before.interactions:,}: {steps}; {lower}"

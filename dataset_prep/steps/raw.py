@@ -51,6 +51,7 @@ def interactions(work: Preparation) -> Step:
             source.events(layout, rejected),
             rules,
             rejected=rejected,
+            origin=source.interaction_file(layout),
             reference=source.reference,
             item_sets=_item_sets(work) if needs_items else None,
             memory=options.memory,
@@ -83,6 +84,7 @@ def text(work: Preparation) -> Step | None:
                 max_pictures=options.max_pictures,
                 workers=options.workers,
                 rejected=rejected,
+                origin=work.item_file,
             )
             tokens = [token for _, token, _ in read_records(layout.sentences)]  # one order for all files
         if source.images is not None:

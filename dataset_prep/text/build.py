@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -36,6 +37,7 @@ def build_text(
     max_pictures: int = MAX_PICTURES,
     workers: int = 1,
     rejected: Rejected,
+    origin: str | os.PathLike[str] = "the metadata",
 ) -> dict[str, Any]:
     """Write the sentences, the picture sources and the attributes of a data set's items.
 
@@ -47,6 +49,7 @@ def build_text(
         tokens: the items to write, as in ``.inter``; None for all.
         workers: processes that clean and split.
         rejected: the one that ``items`` counts in.
+        origin: the file that ``items`` are read from, for messages.
 
     Returns:
         The figures of the summary: items, sentences, pictures, attributes, repeats, what was dropped and rejected.
@@ -75,7 +78,10 @@ def build_text(
             for item, one in zip(chunk, made, strict=True):
                 write(item.item_id, one, item.pictures[:max_pictures])
         if not tally.items:
-            raise UserError("none of the items asked for has a record in the metadata: is it of the same data set?")
+            found = rejected.describe(first.n_other + rejected.total, "records") if rejected.total else ""
+            raise UserError(
+                f"{origin} has no record of an item of this data set: is it the right file? {found}".strip()
+            )
         without = [token for token in dict.fromkeys(tokens or ()) if token not in first.digests]
         for token in without:
             write(token, _Made([], [], ""), [])

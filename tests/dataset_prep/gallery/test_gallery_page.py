@@ -109,6 +109,16 @@ def test_the_head_has_the_figures_of_the_whole_data_set_and_how_the_sample_was_d
     assert first == second != other
 
 
+@pytest.mark.parametrize("out", ["", ".", "page"])
+def test_a_page_that_cannot_be_a_file_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page").mkdir()
+    with pytest.raises(UserError, match=f"--out '{out}' is not a file to write"):
+        write_gallery(Layout.of("nothing"), out=out)
+
+
 def test_hostile_text_stays_text_and_nothing_is_asked_of_any_server(tmp_path: Path) -> None:
     layout = Layout.of(tmp_path / "<img src=x onerror=document.title='it ran'>")
     tokens = [f"{n}{text}" for n, text in enumerate(HOSTILE) if not re.search("[\ud800\x00]", text)]

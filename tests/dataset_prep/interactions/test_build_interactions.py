@@ -194,8 +194,9 @@ def test_when_nothing_is_left_the_message_says_which_rule_took_what(tmp_path: Pa
     with pytest.raises(UserError) as error:
         build_interactions(layout, events, rules, rejected=Rejected(), item_sets={"text": {f"i{n}" for n in range(5)}})
     assert str(error.value) == (
-        "no interaction is left of 10: 9 after 'items with text', 6 after 'repeats: distinct', 5 after 'users >= 5', "
-        "0 after 'users >= 5 and items >= 2, to a fixed point'; choose milder rules or give more data"
+        "the input: no interaction is left of 10: 9 after 'items with text', 6 after 'repeats: distinct', "
+        "5 after 'users >= 5', "
+        "0 after 'users >= 5 and items >= 2, to a fixed point'; lower --min-user and --min-item, or give more data"
     )
     assert not layout.interactions.exists()
     assert os.listdir(layout.prep) == []
@@ -207,8 +208,8 @@ def test_an_input_without_events_says_what_was_wrong_with_its_records(tmp_path: 
     rejected = Rejected()
     with pytest.raises(UserError, match=r'no interaction to use: 1 of 1 records.*no "reviewerID".*reviews\.json:1'):
         build_interactions(Layout.of(tmp_path / "d"), amazon_events(path, 2018, rejected), Rules(), rejected=rejected)
-    with pytest.raises(UserError, match="the input has no records"):
-        build_interactions(Layout.of(tmp_path / "d"), [], Rules(), rejected=Rejected())
+    with pytest.raises(UserError, match=r"^empty\.tsv has no interaction to use: it has no records"):
+        build_interactions(Layout.of(tmp_path / "d"), [], Rules(), rejected=Rejected(), origin="empty.tsv")
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,10 @@ def test_an_error_in_a_worker_reaches_the_caller() -> None:
 
 
 def test_no_record_for_any_item_is_a_user_error_that_leaves_nothing(layout: Layout) -> None:
-    with pytest.raises(UserError, match="none of the items asked for has a record"):
-        build_text(layout, [item("1")], tokens=["2"], rejected=Rejected())
+    rejected = Rejected()
+    rejected.add("meta.json:2", "not UTF-8")
+    with pytest.raises(UserError, match=r"^meta.json has no record of an item.*1 of 2 records left out: not UTF-8"):
+        build_text(layout, [item("1")], tokens=["2"], rejected=rejected, origin="meta.json")
     assert not list(layout.root.rglob("*.*"))
 
 
