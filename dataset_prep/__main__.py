@@ -8,6 +8,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from dataset_prep.layout import Layout
@@ -24,7 +25,7 @@ from dataset_prep.options import (
 )
 from dataset_prep.sources import AmazonSource, CustomSource, Source
 from recbole_msm4sr.config.arguments import Parser
-from recbole_msm4sr.core.command import run_command
+from recbole_msm4sr.core.command import importing, run_command
 from recbole_msm4sr.core.distributed import is_main
 from recbole_msm4sr.core.errors import UserError
 
@@ -101,9 +102,10 @@ def _add_options(command: argparse.ArgumentParser, kind: type[Settings]) -> None
 
 
 def _prepare(source: Source, target: Target, options: Options) -> None:
-    from dataset_prep.info.describe import describe
-    from dataset_prep.info.text import describe_as_text
-    from dataset_prep.steps.prepare import prepare
+    with importing("dataset_prep"):
+        from dataset_prep.info.describe import describe
+        from dataset_prep.info.text import describe_as_text
+        from dataset_prep.steps.prepare import prepare
 
     layout = Layout.of(target.out)
     prepare(source, layout, options)
@@ -112,9 +114,10 @@ def _prepare(source: Source, target: Target, options: Options) -> None:
 
 
 def _info(options: InfoOptions) -> None:
-    from dataset_prep.fetch.missing import missing_as_table
-    from dataset_prep.info.describe import describe
-    from dataset_prep.info.text import describe_as_text
+    with importing("dataset_prep"):
+        from dataset_prep.fetch.missing import missing_as_table
+        from dataset_prep.info.describe import describe
+        from dataset_prep.info.text import describe_as_text
 
     layout = Layout.of(options.path)
     if options.missing and options.json_:
@@ -128,7 +131,8 @@ def _info(options: InfoOptions) -> None:
 
 
 def _gallery(options: GalleryOptions) -> None:
-    from dataset_prep.gallery.page import write_gallery
+    with importing("dataset_prep"):
+        from dataset_prep.gallery.page import write_gallery
 
     layout = Layout.of(options.path)
     path, _ = write_gallery(layout, **options.model_dump(exclude={"path"}))
@@ -136,12 +140,11 @@ def _gallery(options: GalleryOptions) -> None:
 
 
 def _encode(options: EncodeOptions) -> None:
-    from contextlib import nullcontext
-
-    from dataset_prep.encode.models import quiet_transformers
-    from dataset_prep.encode.sentence_encoder import load_sentence_encoder
-    from dataset_prep.encode.sentence_features import encode_dataset
-    from recbole_msm4sr.core.files import locked
+    with importing("dataset_prep"):
+        from dataset_prep.encode.models import quiet_transformers
+        from dataset_prep.encode.sentence_encoder import load_sentence_encoder
+        from dataset_prep.encode.sentence_features import encode_dataset
+        from recbole_msm4sr.core.files import locked
 
     layout = Layout.of(options.out)
     if options.text is None and options.keywords is None:
@@ -158,7 +161,8 @@ def _encode(options: EncodeOptions) -> None:
 
 
 def _demo(options: DemoOptions) -> None:
-    from dataset_prep.demo.dataset import make_demo
+    with importing("dataset_prep"):
+        from dataset_prep.demo.dataset import make_demo
 
     make_demo(options.out, options.seed, overwrite=options.overwrite)
 

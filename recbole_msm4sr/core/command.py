@@ -6,8 +6,11 @@ import io
 import os
 import re
 import select
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from recbole_msm4sr.core.distributed import first_to_fail
 from recbole_msm4sr.core.errors import UserError, one_line
@@ -53,6 +56,27 @@ def run_command(program: str, work: Callable[[], int | None], *, if_interrupted:
             raise
         _say(f"{program}: error: {message}")
         return 2
+
+
+@contextmanager
+def importing(program: str) -> Iterator[None]:
+    """Around imports that take seconds: Ctrl-C ends the process at once, with its one line and exit code 130.
+
+    An import that is interrupted by an exception may swallow it, and what is half imported then fails in other ways.
+    """
+
+    def end(number: int, frame: object) -> None:
+        _say(f"{program}: interrupted")
+        os._exit(130)
+
+    if threading.current_thread() is not threading.main_thread():  # only this one can set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _message_of(error: Exception) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,27 @@ def test_two_commands_never_write_one_data_set(tmp_path: Path, capsys: pytest.Ca
             assert capsys.readouterr().err == f"dataset_prep: error: {layout.root} is in use by another process\n"
     assert not layout.interactions.exists()
     assert main(preparation) == 0
+
+
+_INTERRUPTED_IMPORT = """
+import os, signal, sys, time
+from dataset_prep.__main__ import main
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "dataset_prep.info.inventory":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(10)
+            except KeyboardInterrupt:
+                raise ImportError("half imported")
+sys.meta_path.insert(0, Finder())
+sys.exit(main(["info", "nothing"]))
+"""
+
+
+def test_ctrl_c_in_the_midst_of_imports_is_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED_IMPORT], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "dataset_prep: interrupted\n")
 
 
 def test_what_killed_commands_left_is_removed_by_the_next(tmp_path: Path) -> None:
