@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from recbole_msm4sr.core.distributed import first_to_fail
 from recbole_msm4sr.core.errors import UserError, one_line
@@ -36,6 +37,8 @@ def run_command(program: str, work: Callable[[], int | None], *, if_interrupted:
     Raises:
         Exception: whatever is a fault of the program and deserves a traceback.
     """
+    sys.stdout = sys.stdout or _nowhere()  # None where it is closed, as by ">&-"
+    sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character of a name gets an escape
             stream.reconfigure(errors="backslashreplace")
@@ -111,6 +114,10 @@ def _nobody_reads() -> bool:
         return False
     _to_nowhere(handle)
     return True
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def _to_nowhere(handle: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,14 @@ sys.exit(main(["info", "nothing"]))
 def test_ctrl_c_in_the_midst_of_imports_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", _INTERRUPTED_IMPORT], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "dataset_prep: interrupted\n")
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&- >/dev/null", ">&- 2>&-"])
+def test_closed_streams_are_no_failure(tmp_path: Path, streams: str) -> None:
+    (tmp_path / "text.jsonl").write_text('{"item_id": "i1", "sentences": ["A mug."]}\n')
+    command = f"{shlex.quote(sys.executable)} -m dataset_prep info {shlex.quote(str(tmp_path))} {streams}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_killed_commands_left_is_removed_by_the_next(tmp_path: Path) -> None:
