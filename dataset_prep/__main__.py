@@ -24,8 +24,7 @@ from dataset_prep.options import (
     flag,
 )
 from dataset_prep.sources import AmazonSource, CustomSource, Source
-from recbole_msm4sr.config.arguments import Parser
-from recbole_msm4sr.core.command import importing, run_command
+from recbole_msm4sr.core.command import Parser, importing, run_command
 from recbole_msm4sr.core.distributed import is_main
 from recbole_msm4sr.core.errors import UserError
 

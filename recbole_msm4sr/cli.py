@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_msm4sr import __version__
-from recbole_msm4sr.config.arguments import Parser, take_config_files
+from recbole_msm4sr.config.arguments import take_config_files
 from recbole_msm4sr.config.yaml_file import parse_scalar
-from recbole_msm4sr.core.command import run_command
+from recbole_msm4sr.core.command import Parser, run_command
 from recbole_msm4sr.core.errors import UserError, shown
 
 USAGE = """\

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from typing import NoReturn
 
 from recbole_msm4sr.core.errors import UserError, shown
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line, like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def take_config_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:

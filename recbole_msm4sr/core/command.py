@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import re
@@ -11,13 +12,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from recbole_msm4sr.core.distributed import first_to_fail
 from recbole_msm4sr.core.errors import UserError, one_line
 
 #: How torch says that memory is short, on a GPU and on the CPU.
 _MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def run_command(program: str, work: Callable[[], int | None], *, if_interrupted: str = "") -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_msm4sr.core.command import Parser
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.data.feature_files import MANIFEST
 from recbole_msm4sr.data.feature_import import import_mp4sr, import_npz, import_unisrec
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="msm4sr features", description="Item features: import, show, check.")
+    parser = Parser(prog="msm4sr features", description="Item features: import, show, check.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{import,info,check}")
 
     command = commands.add_parser("import", help="turn a feature file into a feature store")

@@ -14,6 +14,7 @@ from recbole_msm4sr.config import registry
 from recbole_msm4sr.config.arguments import take_config_files
 from recbole_msm4sr.config.load import PROPERTIES
 from recbole_msm4sr.config.yaml_file import parse_scalar, read_yaml
+from recbole_msm4sr.core.command import Parser
 from recbole_msm4sr.core.distributed import world_size
 from recbole_msm4sr.core.errors import UserError
 from recbole_msm4sr.evaluation.comparison import Row
@@ -82,7 +83,7 @@ def read_command(argv: Sequence[str]) -> tuple[Study, argparse.Namespace]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="msm4sr", allow_abbrev=False)
+    parser = Parser(prog="msm4sr", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,study}")
     compare = commands.add_parser(
         "compare", help="models, tuned alike, over several seeds", epilog=_SETTINGS, allow_abbrev=False

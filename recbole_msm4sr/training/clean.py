@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recbole_msm4sr.core.command import Parser
 from recbole_msm4sr.core.errors import InUseError, UserError
 from recbole_msm4sr.core.files import locked, remove_left_overs
 
@@ -22,7 +22,7 @@ _DEFAULTS = ("runs", "saved", "studies", "dataset")
 
 def main(argv: Sequence[str]) -> int:
     """``msm4sr clean [FOLDER ...] [--interrupted]``."""
-    parser = argparse.ArgumentParser("msm4sr clean", description=__doc__)
+    parser = Parser("msm4sr clean", description=__doc__)
     parser.add_argument(
         "folders", nargs="*", metavar="FOLDER", help=f"default: {', '.join(_DEFAULTS)}, those there are"
     )
