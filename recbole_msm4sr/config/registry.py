@@ -168,6 +168,11 @@ _S3REC = ModelSpec(
     as_second={"train_stage": "finetune"},
     start_key="pre_model_path",
 )
+#: Of RecBole's other models that read a checkpoint.
+_START_KEYS = {
+    "ConvNCF": "pre_model_path",
+    "RaCT": "pre_model_path",
+}
 _ALIASES = {"MP4SR": "MSM4SR", "MP4SRPretrain": "MSM4SRPretrain", "DIF-SR": "DIFSR", "MV-RNN": "MVRNN"}
 
 
@@ -185,7 +190,7 @@ def find(model: str | type) -> ModelSpec:
     if name in _OURS:
         return _OURS[name]
     if name in recbole_models():
-        return _S3REC if name == _S3REC.name else ModelSpec(name, name)
+        return _S3REC if name == _S3REC.name else ModelSpec(name, name, start_key=_START_KEYS.get(name))
     known = sorted({*_OURS, *_ALIASES, *recbole_models()})
     by_lower = {other.lower(): other for other in known}
     near = difflib.get_close_matches(name.lower()[:100], by_lower, n=3)

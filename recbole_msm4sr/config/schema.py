@@ -129,8 +129,10 @@ class MSM4SRPretrain(TwoStages, M2SE):
                 f"pretrain_modalities ({self.pretrain_modalities}) must include all modalities of fine-tuning: "
                 f"{', '.join(missing)} is missing"
             )
-        learns = self.use_nip or (self.use_cmcl and len(of_stage_one) > 1)
-        if not learns and getattr(self, "training", "two_stage") != "finetune":
+        training = getattr(self, "training", "two_stage")
+        trained = self.modalities if training == "e2e" else of_stage_one
+        learns = self.use_nip or (self.use_cmcl and len(trained) > 1)
+        if not learns and training != "finetune":
             raise ValueError(
                 "without use_nip, pre-training needs use_cmcl and both modalities: nothing is left to learn"
             )

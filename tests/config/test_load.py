@@ -141,6 +141,10 @@ def test_a_value_out_of_range_is_refused_with_what_it_may_be(key: str, value: An
         ),
         ({"use_nip": False, "use_cmcl": False}, "nothing is left to learn"),
         ({"use_nip": False, "modalities": ["text"]}, "nothing is left to learn"),
+        (
+            {"use_nip": False, "training": "e2e", "modalities": ["text"], "pretrain_modalities": ["text", "image"]},
+            "nothing is left to learn",
+        ),
         ({"metrics": ["Recall", "AUC"]}, "metrics must be a list of metrics of rankings"),
         ({"metrics": ["Recal"]}, "metrics must be a list of metrics of rankings"),
         ({"topk": [5, 0]}, "topk must be a list of distinct whole numbers from 1"),

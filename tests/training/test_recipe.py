@@ -272,3 +272,11 @@ def test_ctrl_c_is_one_line(tiny_dataset: tuple[Path, str]) -> None:
     assert lines == ["msm4sr: interrupted; the same command with --resume goes on where it stopped"]
     assert main(["clean", "runs", "saved"]) == 0
     assert list(Path("runs/tiny/SASRecM").iterdir()) == []
+
+
+@pytest.mark.parametrize("model", ["S3Rec", "RaCT", "ConvNCF"])
+def test_a_checkpoint_that_does_not_exist_is_said_before_training(tiny_dataset: tuple[Path, str], model: str) -> None:
+    data_path, name = tiny_dataset
+    settings = {"data_path": str(data_path), "use_gpu": False, "pre_model_path": "nowhere.pth"}
+    with pytest.raises(UserError, match=r"there is no checkpoint nowhere\.pth"):
+        recipe.run(model, name, config_dict=settings)
