@@ -274,7 +274,7 @@ def test_ctrl_c_is_one_line(tiny_dataset: tuple[Path, str]) -> None:
     assert list(Path("runs/tiny/SASRecM").iterdir()) == []
 
 
-@pytest.mark.parametrize("model", ["S3Rec", "RaCT", "ConvNCF"])
+@pytest.mark.parametrize("model", ["RaCT", "ConvNCF"])
 def test_a_checkpoint_that_does_not_exist_is_said_before_training(tiny_dataset: tuple[Path, str], model: str) -> None:
     data_path, name = tiny_dataset
     settings = {"data_path": str(data_path), "use_gpu": False, "pre_model_path": "nowhere.pth"}
