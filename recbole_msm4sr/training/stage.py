@@ -229,7 +229,14 @@ class Stage:
         if self.start is not None and self.config.spec.as_second:
             checkpoint.load(self.start)  # one clear error instead of RecBole's own
             self.config[self.config.spec.start_key] = str(self.start)
-        model = self.config.spec.model_class(self.config, self.data.parts[0]).to(self.config["device"])
+        try:
+            model = self.config.spec.model_class(self.config, self.data.parts[0]).to(self.config["device"])
+        except RuntimeError as error:
+            if self.start is None or "loading state_dict" not in str(error):
+                raise
+            raise UserError(
+                f"{self.start} does not fit {self.config['model']}: it is of another model or data"
+            ) from error
         if self.start is not None and hasattr(model, "load_backbone"):
             try:
                 model.load_backbone(checkpoint.load(self.start)["state_dict"])
