@@ -9,7 +9,7 @@ from typing import Any
 from recbole_msm4sr import __version__
 from recbole_msm4sr.config.arguments import take_config_files
 from recbole_msm4sr.config.yaml_file import parse_scalar
-from recbole_msm4sr.core.command import Parser, run_command
+from recbole_msm4sr.core.command import Parser, importing, run_command
 from recbole_msm4sr.core.errors import UserError, shown
 
 USAGE = """\
@@ -37,15 +37,18 @@ def _dispatch(argv: list[str]) -> int:
     """Call the command with its words; each imports only what it needs, since torch alone takes seconds."""
     command, *words = argv or [""]
     if command == "features":
-        from recbole_msm4sr.data import features_cli
+        with importing("msm4sr"):
+            from recbole_msm4sr.data import features_cli
 
         return features_cli.main(words)
     if command in ("compare", "study"):
-        from recbole_msm4sr.studies import cli as studies_cli
+        with importing("msm4sr"):
+            from recbole_msm4sr.studies import cli as studies_cli
 
         return studies_cli.main(argv)
     if command == "clean":
-        from recbole_msm4sr.training import clean
+        with importing("msm4sr"):
+            from recbole_msm4sr.training import clean
 
         return clean.main(words)
     if command == "settings":
@@ -66,7 +69,8 @@ def _run(argv: list[str]) -> int:
         print(__version__)
         return 0
     model, dataset, config_files, settings = parse_arguments(argv)
-    from recbole_msm4sr.training.recipe import run
+    with importing("msm4sr"):
+        from recbole_msm4sr.training.recipe import run
 
     run(model, dataset, config_files, settings)
     return 0
@@ -76,7 +80,8 @@ def _settings(argv: list[str]) -> int:
     parser = Parser(prog="msm4sr settings", description="All settings of a model.")
     parser.add_argument("model", metavar="MODEL", help="MSM4SR, SASRec, ...")
     model = parser.parse_args(argv).model
-    from recbole_msm4sr.config.show import settings_text
+    with importing("msm4sr"):
+        from recbole_msm4sr.config.show import settings_text
 
     print(settings_text(model))
     return 0
