@@ -44,7 +44,7 @@ setup(
         "numpy>=1.26.4,<2.6",
         "pandas>=2.3.3,<3.2",
         "pillow>=13,<14",
-        "pydantic>=2.12,<3",
+        "pydantic>=2.14,<3",
         "pyyaml>=6,<7",
         "scipy>=1.16.3,<1.19",
         "selectolax>=1,<2",
