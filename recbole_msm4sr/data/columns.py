@@ -32,9 +32,12 @@ def check_columns(config: Any, inter: Header, form: Format) -> None:
     headers = {"inter": inter}
     for source in ("user", "item", *([suffixes] if isinstance(suffixes, str) else suffixes)):
         path = Path(config["data_path"]) / f"{config['dataset']}.{source}"
+        is_own = source in ("user", "item")
+        if is_own and config["load_col"] is not None and source not in config["load_col"]:
+            continue  # whatever lies there is not read
         if path.is_file():
             headers[source] = read_header(path, dict.fromkeys(needed.get(source, ()), "token"), form)
-        elif source not in ("user", "item"):
+        elif not is_own:
             raise UserError(f"additional_feat_suffix names {shown(source)}, and there is no file {path}")
     given = config.external_config_dict
     for key in ("load_col", "unload_col"):
