@@ -42,7 +42,7 @@ class DoneRecord:
 
     def __init__(self, path: Path, key: str, shape: Mapping[str, type | UnionType] | None = None) -> None:
         self.path, self.key = path, key
-        self._shape = {"key": str, **(shape or {})}
+        self._shape = {"key": str, "checksum": str, **(shape or {})}
 
     def read(self) -> dict[str, Any] | None:
         """The summary of the finished work.
@@ -51,11 +51,14 @@ class DoneRecord:
             ``None`` if the file is absent, damaged, of another shape or of another key.
         """
         content = read_json(self.path, self._shape)
-        return content if content is not None and content["key"] == self.key else None
+        if content is None or content.pop("checksum") != key_of(content):
+            return None
+        return content if content["key"] == self.key else None
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Say that the work is finished: store its summary and the key, whole or not at all."""
-        write_json(self.path, {**content, "key": self.key})
+        content = {**content, "key": self.key}
+        write_json(self.path, {**content, "checksum": key_of(content)})
 
     def lock(self, *, wait: bool = True) -> AbstractContextManager[None]:
         """Keep other processes from the work while a block runs.

@@ -17,9 +17,7 @@ DAMAGED = {
     "zeros": bytes(100),
     "list": b"[1, 2]",
     "null": b"null",
-    "no key": b'{"score": 0.5}',
-    "no score": b'{"key": "a"}',
-    "score of another type": b'{"key": "a", "score": "high"}',
+    "no checksum": b'{"key": "a", "score": 0.5}',
     "nested deep": b"[" * 100_000,
     "a long number": b'{"key": "a", "score": ' + b"1" * 5000 + b"}",
 }
@@ -60,3 +58,14 @@ def test_one_process_at_a_time_does_the_work() -> None:
         pass
     with record().lock(wait=False):
         pass
+
+
+def test_a_changed_letter_anywhere_makes_a_record_absent(tmp_path: Path) -> None:
+    record = DoneRecord(tmp_path / "summary.json", "a")
+    record.write({"score": 0.5, "name": "x"})
+    whole = record.path.read_text()
+    for old, new in (("score", "scorf"), ("0.5", "0.7"), ('"x"', '"y"')):
+        record.path.write_text(whole.replace(old, new))
+        assert record.read() is None
+    record.path.write_text(whole)
+    assert record.read() == {"key": "a", "score": 0.5, "name": "x"}

@@ -18,7 +18,7 @@ from typing import Any
 Command = Callable[[Sequence[str]], int]
 
 _LONGEST = 60  # seconds until a command counts as hanging
-_LONGEST_LINE = 1500  # characters of an error message
+_LONGEST_LINE = 2100  # characters of an error message
 
 
 @dataclass(frozen=True)

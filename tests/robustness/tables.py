@@ -2,7 +2,7 @@
 
 The rules (docs/your-data.md): UTF-8 without NUL, tab-separated; the first line names and types the columns, each once;
 every other line has as many cells; tokens are not empty; times are finite numbers. A line whose user or item is missing
-is left out. Where a file is unusual but has one obvious reading (``\\r\\n``, empty lines), a reader may take that or
+is left out. Where a file is unusual but has one obvious reading (``\\r\\n``, blank lines), a reader may take that or
 refuse it.
 """
 
@@ -39,7 +39,8 @@ def read(content: bytes) -> Reading | None:
         return None
     plain = "\r" not in text and "\n\n" not in text and not text.startswith("\ufeff")
     lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
-    lines = [line for line in lines if line]
+    plain = plain and all(line.strip() for line in lines[:-1]) and (not lines[-1] or bool(lines[-1].strip()))
+    lines = [line for line in lines if line.strip(" ")]
     if not lines or any("\0" in line or "\r" in line for line in lines):
         return None
     columns = lines[0].split("\t")

@@ -73,7 +73,9 @@ def test_a_value_on_the_command_line(some_data: Path, data: st.DataObject, model
     argv = [word for word in argv if not word.startswith(f"--{key}=")]
     if model == "MVRNN":
         argv += ["--allow_missing_features=true"]
-    outcome_of(main, [*argv, "--epochs=0", f"--{key}={value}"], [key, "setting", "argument", "some.", "features"])
+    outcome_of(
+        main, [*argv, "--epochs=0", f"--{key}={value}"], [key, "setting", "argument", "some.", "features", "/dev/null"]
+    )
 
 
 _value = st.recursive(
