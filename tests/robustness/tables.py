@@ -40,7 +40,7 @@ def read(content: bytes) -> Reading | None:
     plain = "\r" not in text and "\n\n" not in text and not text.startswith("\ufeff")
     lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
     plain = plain and all(line.strip() for line in lines[:-1]) and (not lines[-1] or bool(lines[-1].strip()))
-    lines = [line for line in lines if line.strip(" ")]
+    lines = [line for line in lines if line.strip()]
     if not lines or any("\0" in line or "\r" in line for line in lines):
         return None
     columns = lines[0].split("\t")
