@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_comparison import Tiny, argv
 
 from recbole_msm4sr.cli import main
 from recbole_msm4sr.config import load as config
@@ -21,14 +22,9 @@ from recbole_msm4sr.evaluation.comparison import Row
 from recbole_msm4sr.studies import runner
 from recbole_msm4sr.training.recipe import RANKS
 
-Tiny = tuple[Path, str]
-
 
 def _argv(tiny: Tiny, *more: str) -> list[str]:
-    data_path, name = tiny
-    common = ["--epochs=2", "--use_gpu=false", "--topk=[5,10]", "--valid_metric=Recall@10", f"--data_path={data_path}"]
-    words = ["--models=SASRecM,GRU4Rec", f"--dataset={name}", "--seeds=2", "--out=out", *common, *more]
-    return ["compare", *{word.partition("=")[0]: word for word in words}.values()]  # the later one wins
+    return argv(tiny, "--epochs=2", "--seeds=2", *more)
 
 
 @pytest.fixture

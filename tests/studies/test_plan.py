@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_comparison import Tiny, argv
 
 from recbole_msm4sr.cli import main
 from recbole_msm4sr.core.errors import UserError
@@ -14,18 +15,9 @@ from recbole_msm4sr.studies import cli
 from recbole_msm4sr.studies.experiments import Study
 from recbole_msm4sr.studies.plan import check
 
-Tiny = tuple[Path, str]
-
-
-def _argv(tiny: Tiny, *more: str) -> list[str]:
-    data_path, name = tiny
-    common = ["--epochs=1", "--use_gpu=false", "--topk=[5,10]", "--valid_metric=Recall@10", f"--data_path={data_path}"]
-    words = ["--models=SASRecM,GRU4Rec", f"--dataset={name}", "--seeds=1", "--out=out", *common, *more]
-    return ["compare", *{word.partition("=")[0]: word for word in words}.values()]  # the later one wins
-
 
 def _rows(tiny: Tiny, *more: str) -> list[Row]:
-    study, _ = cli.read_command(_argv(tiny, *more))
+    study, _ = cli.read_command(argv(tiny, *more))
     return list(check(study).rows)
 
 
@@ -45,8 +37,8 @@ def test_settings_go_to_the_rows_that_read_them_and_a_rows_own_win(tiny_dataset:
 def test_common_settings_of_files_yield_to_the_command_line(tiny_dataset: Tiny) -> None:
     Path("a.yaml").write_text("n_experts: 5\nattention_size: 3\n")
     Path("b.yaml").write_text("n_experts: 6\n")
-    argv = [*_argv(tiny_dataset, "--trials=0", "--attention_size=4"), "--config_files=a.yaml", "b.yaml"]
-    study, _ = cli.read_command(argv)
+    words = [*argv(tiny_dataset, "--trials=0", "--attention_size=4"), "--config_files=a.yaml", "b.yaml"]
+    study, _ = cli.read_command(words)
     assert _settings(list(check(study).rows), "n_experts", "attention_size") == [[6, 4], [None, None]]
 
 
@@ -82,7 +74,7 @@ def test_torchrun_cannot_run_studies(tiny_dataset: Tiny, monkeypatch: pytest.Mon
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="torchrun cannot run studies"):
-        cli.main(_argv(tiny_dataset, "--trials=0"))
+        cli.main(argv(tiny_dataset, "--trials=0"))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +126,7 @@ def test_mistakes_are_found_before_anything_runs(
     Path("disagreeing.yaml").write_text("hidden_size: [8, 9]\nn_heads: [2, 3]\n")
     Path("seeds.yaml").write_text("seed: [1, 2]\n")
     Path("typo.yaml").write_text("epohcs: 1\n")
-    assert main(_argv(tiny_dataset, *more)) == 2
+    assert main(argv(tiny_dataset, *more)) == 2
     assert message in capsys.readouterr().err
     assert not Path("runs").exists()
 
@@ -145,7 +137,7 @@ def test_users_that_only_some_rows_would_test_are_found_before_anything_runs(
     data_path, name = tiny_dataset
     with (data_path / name / f"{name}.inter").open("a") as file:
         file.write("short\ti0\t1\nshort\ti1\t2\n")
-    assert main(_argv(tiny_dataset, "--models=Pop,SASRecM", "--trials=0")) == 2
+    assert main(argv(tiny_dataset, "--models=Pop,SASRecM", "--trials=0")) == 2
     assert "different users (Pop on 41, SASRecM on 40)" in capsys.readouterr().err
     assert not Path("runs").exists()
     interval = "--user_inter_num_interval=[3,inf)"
@@ -158,8 +150,8 @@ def test_rows_of_other_items_are_refused_with_the_counts_of_both(
     """RecBole drops interactions with items that the .item file lacks, for models that read it."""
     data_path, name = tiny_dataset
     (data_path / name / f"{name}.item").write_text("item_id:token\tbrand:token\ni1\tb\ni2\tb\ni3\tb\ni4\tb\n")
-    argv = _argv(tiny_dataset, "--models=SASRecM,DIFSR", "--trials=0", "--topk=[2]", "--valid_metric=Recall@2")
-    assert main([*argv, "--DIFSR.selected_features=[brand]", "--user_inter_num_interval=[0,inf)"]) == 2
+    words = argv(tiny_dataset, "--models=SASRecM,DIFSR", "--trials=0", "--topk=[2]", "--valid_metric=Recall@2")
+    assert main([*words, "--DIFSR.selected_features=[brand]", "--user_inter_num_interval=[0,inf)"]) == 2
     message = capsys.readouterr().err
     assert "DIFSR and SASRecM cannot be compared" in message
     assert "SASRecM: 40 users, 30 items" in message

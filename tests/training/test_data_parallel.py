@@ -11,18 +11,15 @@ from typing import Any
 import pytest
 import torch
 from torchrun import ROOT, torchrun
+from training_runs import SIZES
 from two_processes import in_two_processes
 
 import recbole_msm4sr
 from recbole_msm4sr.training import checkpoint
 from recbole_msm4sr.training.stage_trainer import StageTrainer
 
-SMALL = {
-    "hidden_size": 8,
-    "attention_size": 4,
-    "inner_size": 16,
-    "n_experts": 2,
-    "MAX_ITEM_LIST_LENGTH": 10,
+SMALL: dict[str, Any] = {
+    **SIZES,
     "window_stride": 5,
     "pretrain_epochs": 3,
     "pretrain_eval_step": 1,

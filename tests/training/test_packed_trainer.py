@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from recbole.trainer import Trainer
+from training_runs import SIZES
 
 from recbole_msm4sr.config.load import Config
 from recbole_msm4sr.core.errors import UserError
@@ -15,12 +16,8 @@ from recbole_msm4sr.data import loading
 from recbole_msm4sr.training import packed_trainer
 from recbole_msm4sr.training.packed_trainer import PackedTrainer
 
-SMALL = {
-    "hidden_size": 8,
-    "attention_size": 4,
-    "inner_size": 16,
-    "n_experts": 2,
-    "MAX_ITEM_LIST_LENGTH": 10,
+SMALL: dict[str, Any] = {
+    **SIZES,
     "train_batch_size": 64,
     "learner": "sgd",  # no normalisation: a difference in a gradient stays as small as it is
     "learning_rate": 0.1,

@@ -15,12 +15,9 @@ from recbole_msm4sr.data import loading
 from recbole_msm4sr.training import checkpoint
 from recbole_msm4sr.training.trainer import StageTrainer, trainer_class
 
+SIZES = {"hidden_size": 8, "attention_size": 4, "inner_size": 16, "n_experts": 2, "MAX_ITEM_LIST_LENGTH": 10}
 SMALL = {
-    "hidden_size": 8,
-    "attention_size": 4,
-    "inner_size": 16,
-    "n_experts": 2,
-    "MAX_ITEM_LIST_LENGTH": 10,
+    **SIZES,
     "window_stride": 5,
     "train_batch_size": 64,
     "pretrain_batch_size": 64,
